@@ -1,0 +1,1 @@
+//! Confining a step to its write set with Landlock.

@@ -1,0 +1,1 @@
+//! Which user an agent is, and what a root agent may do.

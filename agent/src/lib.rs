@@ -1,0 +1,24 @@
+//! What runs on a host: the hands of healerd.
+//!
+//! The daemon decides; this package does. It answers framed requests on stdin/stdout ([`serve`]), reads facts in
+//! batches ([`probe`]), walks and reads files out ([`walk`]), runs an action's steps under a supervisor of its own
+//! ([`runner`]), keeps the record of what ran here ([`witness`]), and takes changes back exactly ([`restore`]).
+//!
+//! It holds no policy: nothing here knows modes, risks, approvals or breakers. Pure parts are [`protocol`], [`tree`],
+//! [`step`] and [`probe::spec`]; everything else has effects on the host it runs on and nowhere else.
+//!
+//! The modules, in the order in which a heal meets them:
+
+pub mod confine;
+pub mod crash;
+pub mod identity;
+pub mod probe;
+pub mod protocol;
+pub mod restore;
+pub mod roots;
+pub mod runner;
+pub mod serve;
+pub mod step;
+pub mod tree;
+pub mod walk;
+pub mod witness;

@@ -1,0 +1,3 @@
+//! Reading facts from this host.
+
+pub mod spec;

@@ -1,0 +1,446 @@
+//! What can be asked of a host: the probe kinds with their parameters and the facts that each one gives.
+//!
+//! Pure. The daemon's validator reads [`KINDS`] to refuse an unknown fact; the agent reads the typed [`Probe`].
+//! A parameter may name another probe's fact of the same check as `{probe.fact}` or `{probe.fact.key}`, with a
+//! default as `{probe.fact|default}`; the agent fills it in, so that one round trip carries the whole graph.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A typed value read from a host. Unknown is not absent, and absent is not empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", content = "v", rename_all = "snake_case")]
+pub enum Fact {
+    /// Could not be determined, with the reason.
+    Unknown(String),
+    /// Surely not there.
+    Absent,
+    Bool(bool),
+    Int(i64),
+    Text(String),
+    List(Vec<Fact>),
+    Map(BTreeMap<String, Fact>),
+    /// There, but it never leaves the host: only its length does.
+    Secret {
+        length: u64,
+    },
+}
+
+/// The facts of one probe by name.
+pub type Facts = BTreeMap<String, Fact>;
+
+/// What kind of value a fact is; the validator checks predicates against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FactType {
+    Bool,
+    Int,
+    /// A length of time in milliseconds; compared with duration literals.
+    Millis,
+    /// A number of bytes; compared with byte literals.
+    Bytes,
+    /// Permission bits; compared with mode literals.
+    Mode,
+    Text,
+    ListOfText,
+    ListOfInt,
+    /// Keyed values: `env.values.APP_KEY`.
+    Map,
+    /// Whatever JSON the program or file held.
+    Any,
+}
+
+/// One probe kind: its name in stack files, and the facts it gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub name: &'static str,
+    pub facts: &'static [(&'static str, FactType)],
+}
+
+/// Every probe kind. The order is that of the documentation.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "http",
+        facts: &[
+            ("reachable", FactType::Bool),
+            ("error", FactType::Text), // absent, or: refused timeout tls protocol other
+            ("status", FactType::Int),
+            ("body_bytes", FactType::Bytes),
+            ("empty", FactType::Bool),
+            ("location", FactType::Text),
+            ("time", FactType::Millis),
+            ("found", FactType::ListOfText), // those of `find` that stand in the body
+        ],
+    },
+    Kind {
+        name: "file",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("kind", FactType::Text), // file directory link other
+            ("readable", FactType::Bool),
+            ("size", FactType::Bytes),
+            ("mode", FactType::Mode),
+            ("uid", FactType::Int),
+            ("gid", FactType::Int),
+            ("owned_by_app", FactType::Bool),
+            ("age", FactType::Millis),   // since mtime
+            ("mtime", FactType::Millis), // since the epoch
+            ("link_target", FactType::Text),
+            ("json_error", FactType::Text), // with `parse = "json"`: absent when it parses
+        ],
+    },
+    Kind {
+        name: "tree",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("count", FactType::Int),
+            ("bytes", FactType::Bytes),
+            ("newest", FactType::Millis), // mtime since the epoch of the newest entry
+            ("newest_path", FactType::Text),
+            ("paths", FactType::ListOfText), // at most 100
+            ("truncated", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "access",
+        facts: &[
+            ("missing", FactType::ListOfText),
+            ("denied", FactType::ListOfText), // the topmost of `paths` that hold something denied
+            ("examples", FactType::ListOfText), // at most 20 of the entries themselves
+            ("truncated", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "mode",
+        facts: &[
+            ("missing", FactType::ListOfText),
+            ("too_open", FactType::ListOfText), // entries with a bit of `forbid`, at most 100
+            ("too_tight", FactType::ListOfText), // entries that lack a bit of `need`, at most 100
+            ("truncated", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "env",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
+            ("parsed", FactType::Bool),
+            ("error", FactType::Text),
+            ("size", FactType::Bytes),
+            ("keys", FactType::ListOfText),
+            ("values", FactType::Map), // those of `reveal` as text, all others as secrets
+            ("missing", FactType::ListOfText), // of `need`: not there
+            ("blank", FactType::ListOfText), // of `need`: there and empty
+        ],
+    },
+    Kind {
+        name: "json",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("parsed", FactType::Bool),
+            ("error", FactType::Text),
+            ("values", FactType::Map), // `pick = { name = "/json/pointer" }`
+        ],
+    },
+    Kind {
+        name: "npm_lock",
+        facts: &[
+            ("package_exists", FactType::Bool),
+            ("package_parsed", FactType::Bool),
+            ("lock_exists", FactType::Bool),
+            ("lock_parsed", FactType::Bool),
+            ("modules_exist", FactType::Bool),
+            ("checked", FactType::Int),
+            ("missing", FactType::ListOfText), // packages of the lock that are not installed, at most 50
+            ("mismatched", FactType::ListOfText), // installed in another version, at most 50
+            ("complete", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "process",
+        facts: &[
+            ("count", FactType::Int),
+            ("pids", FactType::ListOfInt),
+            ("oldest", FactType::Millis),       // age
+            ("youngest", FactType::Millis),     // age
+            ("names", FactType::ListOfText),    // comm
+            ("managers", FactType::ListOfText), // pm2 systemd supervisor other
+            ("pm2_names", FactType::ListOfText),
+            ("units", FactType::ListOfText),
+        ],
+    },
+    Kind {
+        name: "port",
+        facts: &[
+            ("listening", FactType::Bool),
+            ("accepts", FactType::Bool),
+            ("pids", FactType::ListOfInt), // holders that could be seen
+            ("held_by_app", FactType::Bool), // a holder runs below the root as the app's user
+        ],
+    },
+    Kind {
+        name: "pm2",
+        facts: &[
+            ("installed", FactType::Bool),
+            ("alive", FactType::Bool),       // its daemon
+            ("names", FactType::ListOfText), // processes whose script or directory lies below the root
+            ("online", FactType::ListOfText),
+            ("stopped", FactType::ListOfText),
+            ("errored", FactType::ListOfText),
+            ("restarting", FactType::ListOfText),
+            ("restarts", FactType::Int),
+        ],
+    },
+    Kind {
+        name: "unit",
+        facts: &[
+            ("manager", FactType::Bool), // is there a systemd to ask
+            ("loaded", FactType::Bool),
+            ("active", FactType::Text), // active inactive failed activating …
+            ("sub", FactType::Text),
+            ("main_pid", FactType::Int),
+            ("restarts", FactType::Int),
+            ("restarting", FactType::Bool), // systemd itself is about to start it again
+        ],
+    },
+    Kind {
+        name: "disk",
+        facts: &[
+            ("used_percent", FactType::Int),
+            ("free", FactType::Bytes),
+            ("inodes_used_percent", FactType::Int),
+        ],
+    },
+    Kind {
+        name: "memory",
+        facts: &[
+            ("used_percent", FactType::Int),
+            ("available", FactType::Bytes),
+            ("swap_used_percent", FactType::Int),
+            ("load_per_core_percent", FactType::Int), // 1 minute
+        ],
+    },
+    Kind {
+        name: "log",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
+            ("size", FactType::Bytes),
+            ("age", FactType::Millis),
+            ("counts", FactType::Map), // `count = { name = "literal" }` over the last `tail` bytes, by line
+        ],
+    },
+    Kind {
+        name: "program",
+        facts: &[
+            ("found", FactType::Bool),
+            ("exit", FactType::Int), // absent after a signal or a timeout
+            ("timed_out", FactType::Bool),
+            ("text", FactType::Text),        // stdout, at most 64 KiB
+            ("error_text", FactType::Text),  // stderr, at most 4 KiB
+            ("lines", FactType::ListOfText), // with `output = "lines"`
+            ("json", FactType::Any), // with `output = "json"`; absent when it does not parse
+        ],
+    },
+];
+
+/// The facts of a kind; `None` for an unknown kind.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// A probe with its parameters, as stack files write it (`{ access = { paths = ["storage"], want = "write" } }`)
+/// once every `{reference}` is filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Probe {
+    /// One HTTP request. Redirects are reported, not followed.
+    Http(HttpProbe),
+    /// One path.
+    File {
+        path: String,
+        /// `json`: also say whether it parses.
+        #[serde(default)]
+        parse: Option<FileFormat>,
+    },
+    /// Everything that matches, as numbers.
+    Tree {
+        paths: Vec<String>,
+        /// At most this many entries are looked at.
+        #[serde(default = "entries_max")]
+        entries_max: u32,
+    },
+    /// Can the agent's user read or write these?
+    Access {
+        paths: Vec<String>,
+        want: Access,
+        /// Also everything below.
+        #[serde(default)]
+        recursive: bool,
+        #[serde(default = "entries_max")]
+        entries_max: u32,
+    },
+    /// Permission bits, bitwise.
+    Mode {
+        paths: Vec<String>,
+        /// Symbolic, for example `o+w`: none of these may be set.
+        #[serde(default)]
+        forbid: Option<String>,
+        /// Symbolic: all of these must be set (`X`: on directories only).
+        #[serde(default)]
+        need: Option<String>,
+        #[serde(default)]
+        recursive: bool,
+        #[serde(default = "entries_max")]
+        entries_max: u32,
+    },
+    /// A `.env` file in PHP's or Node's dialect.
+    Env {
+        path: String,
+        #[serde(default)]
+        dialect: Dialect,
+        /// Keys whose values may leave the host.
+        #[serde(default)]
+        reveal: Vec<String>,
+        /// Keys that should be there.
+        #[serde(default)]
+        need: Vec<String>,
+    },
+    /// Values out of a JSON file by pointer.
+    Json {
+        path: String,
+        #[serde(default)]
+        pick: BTreeMap<String, String>,
+    },
+    /// package.json, package-lock.json and node_modules against each other.
+    NpmLock {
+        /// Directory of package.json, below the root.
+        #[serde(default)]
+        path: String,
+    },
+    /// Live processes of the application's user.
+    Process {
+        /// Any of these as the base name of an argument or of the executable (`artisan`, `composer`).
+        #[serde(default)]
+        any: Vec<String>,
+        /// Only those whose working directory or script lies below the root.
+        #[serde(default = "yes")]
+        below_root: bool,
+    },
+    /// A TCP port on this host.
+    Port {
+        port: Number,
+        #[serde(default)]
+        address: Option<String>,
+    },
+    /// The pm2 daemon of the application's user.
+    Pm2 {
+        #[serde(default)]
+        home: Option<String>,
+        #[serde(default = "program_timeout")]
+        timeout: String,
+    },
+    /// A systemd unit.
+    Unit {
+        name: String,
+    },
+    /// The file system below a path.
+    Disk {
+        path: String,
+    },
+    Memory {},
+    /// A log file's size, and counts of literals in its tail.
+    Log {
+        path: String,
+        /// How much of the end is read, as bytes text (`"64KiB"`).
+        #[serde(default = "log_tail")]
+        tail: String,
+        #[serde(default)]
+        count: BTreeMap<String, String>,
+    },
+    /// A program, as the application's user, in its root. No shell.
+    Program {
+        argv: Vec<String>,
+        #[serde(default = "program_timeout")]
+        timeout: String,
+        #[serde(default)]
+        output: Output,
+    },
+}
+
+/// Parameters of [`Probe::Http`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// The application's URL; gives scheme, Host header, TLS name, path and (without `origin`) the port.
+    pub url: String,
+    /// Where to connect: `127.0.0.1:8080`, `[::1]:80` or `unix:/path`. Absent: 127.0.0.1 and the URL's port.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// Replaces the URL's path.
+    #[serde(default)]
+    pub path: Option<String>,
+    #[serde(default = "http_timeout")]
+    pub timeout: String,
+    /// Literals to look for in the first 256 KiB of the body.
+    #[serde(default)]
+    pub find: Vec<String>,
+}
+
+/// A number that may have come out of a text fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    Int(u64),
+    Text(String),
+}
+
+/// What [`Probe::Access`] wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// Formats that [`Probe::File`] can try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    Json,
+}
+
+/// Rules of quoting in env files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    #[default]
+    Php,
+    Node,
+}
+
+/// How a program's output is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    #[default]
+    Text,
+    Lines,
+    Json,
+}
+
+fn entries_max() -> u32 {
+    20_000
+}
+fn yes() -> bool {
+    true
+}
+fn http_timeout() -> String {
+    "10s".to_owned()
+}
+fn program_timeout() -> String {
+    "20s".to_owned()
+}
+fn log_tail() -> String {
+    "64KiB".to_owned()
+}

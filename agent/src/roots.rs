@@ -1,0 +1,1 @@
+//! An application's real directories, opened once, and paths opened beneath them.

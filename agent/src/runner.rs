@@ -1,0 +1,1 @@
+//! The supervisor that runs an action's steps.

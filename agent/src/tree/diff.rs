@@ -1,0 +1,1 @@
+//! What differs between two or three looks at a tree.

@@ -1,0 +1,1 @@
+//! Walking members and reading states and contents.

@@ -1,0 +1,1 @@
+//! The target's own record of what ran here.
