@@ -1,1 +1,3 @@
-//! lib
+//! healerd: observe → decide → guard → protect → act → verify → (undo) → record.
+
+pub mod model;
