@@ -1,0 +1,1 @@
+//! May this heal start now?
