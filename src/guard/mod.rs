@@ -13,7 +13,7 @@ mod grace;
 mod hold;
 mod host_identity;
 mod lease;
-mod mode;
+pub mod mode;
 mod one_try;
 mod pause;
 mod preconditions;

@@ -1,7 +1,34 @@
 //! Healing mode × risk, and how the action was matched.
 
 use super::{GuardInput, deny};
+use crate::model::name::AppName;
 use crate::model::reason::{Denial, GuardName};
+use crate::model::stop::ModeOverride;
+use crate::model::word::HealingMode;
+
+/// A configured mode and its upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    pub mode: HealingMode,
+    pub max_mode: HealingMode,
+}
+
+/// The mode that counts for an app, and the one set at run time that it comes from.
+///
+/// One set for the app counts before one set for everything; each yields once the value that it was set against has
+/// changed in the configuration; none goes above `max_mode`.
+pub fn effective<'a>(
+    app: &AppName,
+    own: Modes,
+    global: Modes,
+    set: &'a [ModeOverride],
+) -> (HealingMode, Option<&'a ModeOverride>) {
+    let ceiling = own.max_mode.min(global.max_mode);
+    let for_app = set.iter().find(|set| set.app.as_ref() == Some(app) && set.configured == own.mode);
+    let for_all = || set.iter().find(|set| set.app.is_none() && set.configured == global.mode);
+    let origin = for_app.or_else(for_all);
+    (origin.map_or(own.mode, |set| set.mode).min(ceiling), origin)
+}
 
 pub(super) fn admits(input: &GuardInput<'_>) -> Result<(), Denial> {
     let facts = [

@@ -52,6 +52,23 @@ impl Moment {
         }
     }
 
+    /// The same moment on the clocks of `now`'s boot, so that its age goes on growing from what surely passed.
+    ///
+    /// Within a boot it is unchanged. From another boot the wall clock tells its age, never below zero: a clock that
+    /// stepped back costs one full wait and no more (SAFETY.md T2).
+    #[must_use]
+    pub fn anchored(&self, now: &Self) -> Self {
+        if self.boot_id == now.boot_id {
+            return self.clone();
+        }
+        let age_ms = now.wall_ms.saturating_sub(self.wall_ms).max(0);
+        Self {
+            boot_id: now.boot_id.clone(),
+            boot_ms: now.boot_ms.saturating_sub(age_ms),
+            wall_ms: now.wall_ms.saturating_sub(age_ms),
+        }
+    }
+
     /// RFC 3339 in UTC, for people and JSON.
     pub fn to_text(&self) -> String {
         wall_text(self.wall_ms)

@@ -1,0 +1,327 @@
+//! From a plan's item, a granted approval or a person's wish to an admitted heal.
+
+use serde_json::json;
+
+use super::desk::{Desk, EngineError};
+use super::gate::Facts;
+use super::known_good;
+use super::life::Wake;
+use crate::decide::incident::{Change, Updated};
+use crate::guard::breaker;
+use crate::model::action::ResolvedAction;
+use crate::model::approval::{Approval, ApprovalState};
+use crate::model::breaker::BreakerState;
+use crate::model::check::Round;
+use crate::model::heal::{Heal, HealState, Origin};
+use crate::model::id::HealId;
+use crate::model::incident::{Incident, IncidentKind, IncidentState};
+use crate::model::ledger::Lease;
+use crate::model::name::{ActionName, CheckName};
+use crate::model::plan::{Params, PlanItem};
+use crate::model::reason::{Denied, GuardName};
+use crate::model::time::Moment;
+use crate::model::word::{MatchKind, Risk, Status};
+use crate::seam::{Changes, Write};
+
+/// What is to be healed, whoever asks.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub origin: Origin,
+    pub action: ResolvedAction,
+    pub matched: MatchKind,
+    pub checks: Vec<CheckName>,
+}
+
+/// Fills an action in from the latest results. Its risk is never below `risk`.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub(super) async fn resolve(
+    desk: &Desk,
+    name: &ActionName,
+    params: &Params,
+    round: &Round,
+    risk: Risk,
+) -> Result<ResolvedAction, String> {
+    let action = desk.stack.resolve(name, &round.results, params, &desk.app).map_err(|error| error.to_string())?;
+    let action = ResolvedAction { risk: action.risk.max(risk), ..action };
+    known_good::fill(desk, action).await
+}
+
+/// Admits the first item of the plan that every guard lets through; keeps the reasons of the others.
+pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
+    if let Some(wake) = granted(desk).await? {
+        return Ok(Some(wake));
+    }
+    if is_busy(desk) || desk.shared.observing().is_some() {
+        return Ok(None);
+    }
+    let items = desk.plan.auto_heal.clone();
+    for item in items {
+        let Some(incident) = incident_of(desk, &item.checks).cloned() else {
+            continue;
+        };
+        let Some(look) = desk.look.clone() else {
+            return Ok(None);
+        };
+        let action = match resolve(desk, &item.action, &item.params, &look.round, item.risk).await {
+            Ok(action) => action,
+            Err(reason) => {
+                desk.next.insert(incident.id, format!("{}: {reason}", item.action));
+                continue;
+            }
+        };
+        let ask = Ask { origin: Origin::Unattended, action, matched: item.matched, checks: item.checks.clone() };
+        match admit(desk, ask, &incident).await? {
+            Ok(heal) => {
+                desk.next.insert(incident.id, format!("{} is running", heal.action.name));
+                return Ok(Some(Wake::Now));
+            }
+            Err(denied) => tell_denied(desk, &item, &incident, &denied).await?,
+        }
+    }
+    Ok(None)
+}
+
+/// Admits what persons granted.
+pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
+    let ready = desk.approvals.iter().find(|approval| approval.state == ApprovalState::Granted).cloned();
+    let Some(approval) = ready else {
+        return Ok(None);
+    };
+    if is_busy(desk) {
+        return Ok(None);
+    }
+    let incident = approval.incident.and_then(|id| desk.incident(id)).cloned();
+    let Some(incident) = incident else {
+        super::proposals::end(desk, &approval, ApprovalState::Stale, "its incident is over").await?;
+        return Ok(None);
+    };
+    let ask = Ask {
+        origin: Origin::Approved(approval.id),
+        action: approval.bound.action.clone(),
+        matched: approval.bound.matched,
+        checks: approval.checks.clone(),
+    };
+    match admit(desk, ask, &incident).await? {
+        Ok(_) => Ok(Some(Wake::Now)),
+        Err(denied) => {
+            let waits = denied.shown().to_owned();
+            if approval.waits_for.as_deref() != Some(&waits) {
+                let now = desk.now();
+                let waiting = Approval { waits_for: Some(waits.clone()), ..approval.clone() };
+                let changes = desk.changes(&now).write(Write::Approval(Box::new(waiting))).audit(
+                    "approval_waits",
+                    &format!("approval:{}", approval.id),
+                    json!({"for": waits}),
+                );
+                desk.commit(changes).await?;
+            }
+            Ok(Some(Wake::At(desk.now().plus(desk.app.policy.timing.look))))
+        }
+    }
+}
+
+/// Is a heal in the way? One that soaks is not, once it gave its lease back because the app is still down.
+pub(super) fn is_busy(desk: &Desk) -> bool {
+    desk.heals.iter().any(|heal| match heal.state {
+        HealState::Soaking { .. } => !desk.is_down(),
+        ref state => !state.is_end(),
+    })
+}
+
+/// The incident that an item would heal: the worst one of its checks that is not being healed.
+fn incident_of<'a>(desk: &'a Desk, checks: &[CheckName]) -> Option<&'a Incident> {
+    let trial = desk.breaker.state == BreakerState::HalfOpen;
+    desk.incidents
+        .iter()
+        .filter(|incident| incident.kind == IncidentKind::Symptom)
+        .filter(|incident| incident.check.as_ref().is_some_and(|check| checks.contains(check)))
+        .filter(|incident| match incident.state {
+            IncidentState::Open => true,
+            IncidentState::Escalated => trial,
+            IncidentState::Healing | IncidentState::Watching | IncidentState::Closed => false,
+        })
+        .max_by_key(|incident| incident.severity)
+}
+
+/// Asks the guards and, when all admit, writes the heal with its leases.
+pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Result<Result<Heal, Denied>, EngineError> {
+    let now = desk.now();
+    let id = HealId::from_raw(desk.world.new_id());
+    let trial = desk.breaker.state == BreakerState::HalfOpen
+        && desk.breaker.trial.is_none()
+        && !matches!(ask.origin, Origin::Rollback { .. });
+    let round = desk.look.as_ref().map(|look| look.round.clone());
+    let linked = desk
+        .incidents
+        .iter()
+        .filter(|other| other.id != incident.id && matches!(other.state, IncidentState::Open | IncidentState::Escalated))
+        .filter(|other| other.check.as_ref().is_some_and(|check| ask.checks.contains(check)))
+        .map(|other| other.id)
+        .collect();
+    let heal = Heal {
+        id,
+        app: desk.app.name.clone(),
+        host: desk.app.host.clone(),
+        origin: ask.origin,
+        matched: ask.matched,
+        incident: incident.id,
+        linked,
+        evidence: round.as_ref().map(|round| round.evidence().about(&ask.checks)).unwrap_or_default(),
+        before: round
+            .as_ref()
+            .map(|round| round.results.iter().map(|result| (result.check.clone(), result.status)).collect())
+            .unwrap_or_default(),
+        checks: ask.checks,
+        roots: round.map(|round| round.roots).unwrap_or_default(),
+        trial,
+        fence: desk.shared.next_fence(&desk.app.host),
+        admitted: now.clone(),
+        state: HealState::Admitted,
+        moved: now.clone(),
+        message: format!("{} is admitted", ask.action.name),
+        action: ask.action,
+        version: 0,
+    };
+    let rows = desk.world.store.guard_rows(&heal.app, &heal.host).await?;
+    let facts = Facts::before_admission(desk, &heal, incident).await;
+    if let Err(denied) = facts.ask_before_admission(&rows) {
+        return Ok(Err(denied));
+    }
+    let (app_lease, _) = desk.lease_keys();
+    let mut changes = desk
+        .changes(&now)
+        .write(Write::Heal { heal: Box::new(heal.clone()), event: None })
+        .write(Write::LeaseTaken(Lease { key: app_lease, heal: id, since: now.clone() }))
+        .audit(
+            "heal_admitted",
+            &format!("heal:{id}"),
+            json!({
+                "app": heal.app, "action": heal.action.name, "risk": heal.action.risk, "match": heal.matched,
+                "origin": heal.origin, "incident": heal.incident, "trial": heal.trial, "evidence": heal.evidence,
+            }),
+        );
+    for touched in desk.incidents.iter().filter(|known| known.id == incident.id || heal.linked.contains(&known.id)) {
+        let healing = Incident {
+            state: IncidentState::Healing,
+            heals: touched.heals.iter().copied().chain([id]).collect(),
+            ..touched.clone()
+        };
+        let note = format!("{} is admitted (heal {id})", heal.action.name);
+        changes = changes.write(Write::Incident { incident: Box::new(healing), note });
+    }
+    if trial && let Some(reserved) = breaker::reserve_trial(&desk.breaker, id, &desk.app.policy.breaker, &now) {
+        changes = changes.write(Write::Breaker { breaker: Box::new(reserved), transitions: Vec::new() });
+    }
+    healer_agent::crash::point("engine.before.admitted");
+    match desk.commit(changes).await {
+        Ok(()) => {}
+        // Another desk took the lease first: a denial like any other.
+        Err(EngineError::Store(error @ crate::seam::StoreError::Conflict { .. })) => {
+            return Ok(Err(Denied(vec![crate::model::reason::Denial {
+                guard: GuardName::Lease,
+                message: error.to_string(),
+                facts: Vec::new(),
+                again_at: Some(now.plus(desk.app.policy.timing.look)),
+            }])));
+        }
+        Err(error) => return Err(error),
+    }
+    healer_agent::crash::point("engine.after.admitted");
+    tracing::info!(
+        app = %heal.app, heal_id = %id, action = %heal.action.name, risk = %heal.action.risk, "heal admitted"
+    );
+    desk.tell("heal", format!("{} admitted", heal.action.name), Some(id));
+    Ok(Ok(desk.heal(id).cloned().unwrap_or(heal)))
+}
+
+/// Keeps why an item does not run now, and tells people once when the app is down because of it.
+async fn tell_denied(desk: &mut Desk, item: &PlanItem, incident: &Incident, denied: &Denied) -> Result<(), EngineError> {
+    let now = desk.now();
+    let again = denied.0.iter().filter_map(|denial| denial.again_at.clone()).max_by_key(|again| again.boot_ms);
+    let blocked = denied.0.iter().any(|denial| denial.again_at.is_none());
+    let when = match (&again, blocked) {
+        (Some(again), false) => format!(" at {}", again.to_text()),
+        _ => String::new(),
+    };
+    desk.next.insert(incident.id, format!("{}{when}: {}", item.action, denied.shown()));
+    if let (Some(again), false) = (again, blocked) {
+        let look = now.plus(desk.app.policy.timing.look);
+        let sooner = if again.boot_ms < look.boot_ms { again } else { look };
+        desk.ask_again = Some(sooner);
+    }
+    // Waiting for dwell is the ordinary course; every other denial of an app that is down is told, once per guard.
+    let word = denied.guard().to_string();
+    let ordinary = denied.0.iter().all(|denial| denial.guard == GuardName::Dwell);
+    if !desk.is_down() || ordinary || incident.told.as_deref() == Some(&word) {
+        return Ok(());
+    }
+    let Some(current) = desk.incident(incident.id).cloned() else {
+        return Ok(());
+    };
+    let told = Incident { told: Some(word.clone()), ..current };
+    let title = format!("{} is down and {} may not start", desk.app.name, item.action);
+    let key = format!("denied:{}:{}", incident.id, word);
+    let detail = json!({"action": item.action, "guards": denied.0});
+    let changes = desk
+        .changes(&now)
+        .write(Write::Incident { incident: Box::new(told), note: format!("denied: {}", denied.shown()) })
+        .write(desk.notice("denied", key, title, denied.shown().to_owned(), &now))
+        .audit("heal_denied", &desk.object(), detail);
+    desk.commit(changes).await
+}
+
+/// What a round did to incidents, as writes: rows, notes, audit, recurrences taken back from the breaker, notices.
+pub(super) fn incident_writes(desk: &Desk, updated: &Updated, mut changes: Changes, now: &Moment) -> Changes {
+    let mut breaker = desk.breaker.clone();
+    let mut transitions = Vec::new();
+    for change in &updated.changes {
+        let Some(incident) = updated.incidents.iter().find(|incident| incident.id == change.incident) else {
+            continue;
+        };
+        let mut incident = incident.clone();
+        let object = format!("incident:{}", incident.id);
+        let name = incident.check.as_ref().map_or("the host", CheckName::as_str).to_owned();
+        match &change.change {
+            Change::Opened => {
+                changes = changes.audit(
+                    "incident_opened",
+                    &object,
+                    json!({"app": incident.app, "check": incident.check, "kind": incident.kind, "message": incident.message}),
+                );
+                if incident.status == Status::Fail || incident.kind == IncidentKind::Unknown {
+                    let title = format!("{}: {name} is {}", incident.app, incident.status);
+                    let key = format!("incident:{}", incident.id);
+                    changes = changes.write(desk.notice("incident_opened", key, title, incident.message.clone(), now));
+                }
+            }
+            Change::Recurred { heal } => {
+                if let Some(heal) = heal {
+                    let by = desk.by(Some(*heal), now);
+                    let cured = breaker.cures.iter().find(|cure| cure.heal == *heal).map(|cure| cure.action.clone());
+                    let step = breaker::recur(&breaker, incident.id, *heal, &desk.app.policy.breaker, by);
+                    breaker = step.breaker;
+                    transitions.extend(step.transitions);
+                    incident.tried.retain(|action| Some(action) != cured.as_ref());
+                }
+                let title = format!("{}: {name} is back after a cure", incident.app);
+                let key = format!("recurred:{}:{}", incident.id, now.wall_ms);
+                changes = changes
+                    .audit("cure_taken_back", &object, json!({"app": incident.app, "heal": heal}))
+                    .write(desk.notice("recurred", key, title, incident.message.clone(), now));
+            }
+            Change::Closed => {
+                changes = changes.audit("incident_closed", &object, json!({"app": incident.app, "why": change.note}));
+            }
+            Change::Looked | Change::Well | Change::Worsened | Change::Escalated => {
+                changes = changes.audit("incident_changed", &object, json!({"why": change.note}));
+            }
+        }
+        changes = changes.write(Write::Incident { incident: Box::new(incident), note: change.note.clone() });
+    }
+    if breaker != desk.breaker {
+        changes = changes.write(Write::Breaker { breaker: Box::new(breaker), transitions });
+    }
+    changes
+}

@@ -1,0 +1,177 @@
+//! The loop on one screen: observe → decide → guard → (the heal's own life) → record.
+//!
+//! One turn of one app. All time lies in the state and in `now`: nothing here sleeps, so a simulated clock drives the
+//! same code. Whoever calls it waits until the moment that it gives back, or until something is put on the desk.
+
+use serde_json::json;
+
+use super::desk::{Desk, EngineError, Look};
+use super::life::{self, Wake};
+use super::{admit, known_good, proposals, schedule};
+use crate::catalogue::Which;
+use crate::decide;
+use crate::model::check::Round;
+use crate::model::incident::IncidentState;
+use crate::model::time::Moment;
+use crate::observe;
+use crate::seam::Write;
+
+/// One turn. Gives the moment of the next one.
+pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
+    // What has begun goes on first; nothing new is decided before it rests.
+    let mut wakes = Vec::new();
+    for id in desk.heals.iter().filter(|heal| !heal.state.is_end()).map(|heal| heal.id).collect::<Vec<_>>() {
+        match life::advance(desk, id).await {
+            Ok(Wake::Now) => wakes.push(desk.now()),
+            Ok(Wake::At(moment)) => wakes.push(moment),
+            Ok(Wake::Never) => {}
+            Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
+            Err(error) => return Err(error),
+        }
+    }
+    desk.forget_ended();
+    advance_breaker(desk).await?;
+    proposals::expire(desk).await?;
+
+    if is_due(desk) {
+        // observe → decide → record
+        match observe::round(&desk.world, &desk.app, &desk.stack, Which::Due, desk.round_timeout()).await {
+            Ok(round) => seen(desk, round).await?,
+            Err(error) => unseen(desk, error.to_string()).await?,
+        }
+        // guard → admit at most one; the others wait their turn and are decided again
+        if desk.unseen == 0 && !desk.shared.take_observe_first(&desk.app.name) {
+            proposals::propose(desk).await?;
+            if let Some(wake) = admit::next(desk).await? {
+                wakes.push(wake);
+            }
+        }
+        known_good::keep(desk).await?;
+    } else if let Some(wake) = admit::granted(desk).await? {
+        wakes.push(wake);
+    }
+    wakes.push(desk.due.clone());
+    wakes.extend(desk.ask_again.clone());
+    let next = wakes.into_iter().min_by_key(|wake| wake.boot_ms);
+    Ok(next.unwrap_or_else(|| desk.due.clone()))
+}
+
+/// A round is due by its time, or because a guard named one.
+fn is_due(desk: &Desk) -> bool {
+    let now = desk.now();
+    desk.due.boot_ms <= now.boot_ms || desk.ask_again.as_ref().is_some_and(|again| again.boot_ms <= now.boot_ms)
+}
+
+/// A round came: results, incidents, plan; all of it stored at once.
+pub(super) async fn seen(desk: &mut Desk, round: Round) -> Result<(), EngineError> {
+    let now = desk.now();
+    let timing = desk.app.policy.timing.clone();
+    if let Some(last) = &desk.look && last.round.roots != round.roots {
+        desk.deployed = Some(now.clone());
+        tracing::info!(app = %desk.app.name, "the application's paths changed; this is a deploy");
+    }
+    for result in &round.results {
+        desk.metrics.check_ran(&desk.app.name, result.category, result.status, result.execution_ms);
+    }
+    let changed: Vec<_> = round
+        .results
+        .iter()
+        .filter(|new| {
+            let old = desk.look.as_ref().and_then(|look| look.round.result(&new.check));
+            old.is_none_or(|old| (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message))
+        })
+        .cloned()
+        .collect();
+    let whole = life::merged(desk.look.take(), &round);
+    let muted: Vec<_> = desk
+        .mutes
+        .iter()
+        .filter(|mute| !now.is_past(&mute.since, std::time::Duration::from_millis(mute.for_ms)))
+        .map(|mute| mute.check.clone())
+        .collect();
+    let world = std::sync::Arc::clone(&desk.world);
+    let updated = decide::incident::update(
+        &desk.app.name,
+        &desk.incidents,
+        decide::incident::Seen::Round { round: &round, muted: &muted },
+        &now,
+        &desk.app.policy,
+        &mut || crate::model::id::IncidentId::from_raw(world.new_id()),
+    );
+    let healthy = whole.results.iter().all(|result| !result.status.is_bad());
+    desk.healthy_since = if healthy { desk.healthy_since.take().or_else(|| Some(now.clone())) } else { None };
+    desk.unseen = 0;
+    desk.unseen_reason = None;
+
+    let due = if updated.incidents.iter().any(|incident| incident.state == IncidentState::Open) {
+        let look = now.plus(timing.look);
+        let regular = schedule::next_due(&desk.app, &now, desk.world.random.next());
+        if look.boot_ms < regular.boot_ms { look } else { regular }
+    } else {
+        schedule::next_due(&desk.app, &now, desk.world.random.next())
+    };
+    desk.ask_again = None;
+    let mut changes = desk.changes(&now).write(Write::Due { app: desk.app.name.clone(), due });
+    if !changed.is_empty() {
+        changes = changes.write(Write::Checks { app: desk.app.name.clone(), results: changed });
+    }
+    changes = admit::incident_writes(desk, &updated, changes, &now);
+    desk.look = Some(Look { round: whole, at: now });
+    desk.commit(changes).await?;
+    decided(desk);
+    Ok(())
+}
+
+/// Decides from what stands on the desk; pure, so it may be asked as often as one likes.
+pub(super) fn decided(desk: &mut Desk) {
+    let Some(look) = &desk.look else {
+        return;
+    };
+    let history = decide::History::of(&desk.incidents, &desk.bars, &desk.mutes, &desk.now());
+    let decision = decide::decide(&decide::DecisionInput {
+        app: &desk.app,
+        mode: desk.mode(),
+        results: &look.round.results,
+        stack: &desk.stack,
+        history: &history,
+    });
+    desk.plan = decision.plan;
+}
+
+/// The host could not be seen: told after three rounds, and never a reason to act.
+async fn unseen(desk: &mut Desk, reason: String) -> Result<(), EngineError> {
+    let now = desk.now();
+    tracing::warn!(app = %desk.app.name, %reason, "round failed");
+    desk.unseen = desk.unseen.saturating_add(1);
+    desk.unseen_reason = Some(reason.clone());
+    desk.metrics.round_failed(&desk.app.name);
+    let world = std::sync::Arc::clone(&desk.world);
+    let updated = decide::incident::update(
+        &desk.app.name,
+        &desk.incidents,
+        decide::incident::Seen::Unseen { rounds: desk.unseen, reason: &reason },
+        &now,
+        &desk.app.policy,
+        &mut || crate::model::id::IncidentId::from_raw(world.new_id()),
+    );
+    let due = schedule::next_due(&desk.app, &now, desk.world.random.next());
+    desk.ask_again = None;
+    let changes = desk.changes(&now).write(Write::Due { app: desk.app.name.clone(), due });
+    let changes = admit::incident_writes(desk, &updated, changes, &now);
+    desk.commit(changes).await
+}
+
+/// The end of a cooldown, and a lost trial, are transitions of their own.
+async fn advance_breaker(desk: &mut Desk) -> Result<(), EngineError> {
+    let now = desk.now();
+    let step = crate::guard::breaker::advance(&desk.breaker, &desk.app.policy.breaker, desk.by(None, &now));
+    let Some(step) = step else {
+        return Ok(());
+    };
+    let detail = json!({"state": step.breaker.state.as_str()});
+    let changes = desk
+        .changes(&now)
+        .write(Write::Breaker { breaker: Box::new(step.breaker), transitions: step.transitions })
+        .audit("breaker_moved", &desk.object(), detail);
+    desk.commit(changes).await
+}

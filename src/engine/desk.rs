@@ -1,0 +1,290 @@
+//! One app's desk: everything the engine knows of it, and the only way it changes what is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use super::handle::EventLine;
+use super::shared::Shared;
+use crate::catalogue::Stack;
+use crate::guard::breaker::By;
+use crate::model::app::App;
+use crate::model::approval::Approval;
+use crate::model::breaker::Breaker;
+use crate::model::check::Round;
+use crate::model::heal::Heal;
+use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
+use crate::model::incident::Incident;
+use crate::model::ledger::Bar;
+use crate::model::plan::Plan;
+use crate::model::stop::Mute;
+use crate::model::time::Moment;
+use crate::model::word::{HealingMode, Status};
+use crate::seam::notify::Notice;
+use crate::seam::{Changes, Host, Login, StoreError, World, Write};
+use crate::telemetry::metrics::Metrics;
+
+/// Why a desk cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The desk reads everything anew and goes on.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The daemon stops deciding and exits: whether something was written is not known.
+    #[error("the store failed for good")]
+    Fatal(#[source] StoreError),
+    /// A rule of our own was broken; the heal stays as it is and a person is told.
+    #[error(transparent)]
+    Illegal(#[from] crate::model::heal::IllegalEvent),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::CommitUnknown(_) | StoreError::Closed => Self::Fatal(error),
+            StoreError::Conflict { .. }
+            | StoreError::Denied(_)
+            | StoreError::Failed { .. }
+            | StoreError::Damaged { .. } => Self::Store(error),
+        }
+    }
+}
+
+/// A round and when it was made.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub round: Round,
+    pub at: Moment,
+}
+
+/// One app's desk.
+#[derive(Debug)]
+pub struct Desk {
+    pub app: Arc<App>,
+    pub stack: Arc<Stack>,
+    pub world: Arc<World>,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+    pub events: broadcast::Sender<EventLine>,
+
+    /// Not closed.
+    pub incidents: Vec<Incident>,
+    /// Unfinished, and those that wait for a person's decision.
+    pub heals: Vec<Heal>,
+    pub breaker: Breaker,
+    /// Pending and granted; and those ended lately, so that they are not proposed again.
+    pub approvals: Vec<Approval>,
+    pub mutes: Vec<Mute>,
+    pub bars: Vec<Bar>,
+
+    pub look: Option<Look>,
+    pub plan: Plan,
+    /// Rounds in a row that could not see the host, and why.
+    pub unseen: u32,
+    pub unseen_reason: Option<String>,
+    pub due: Moment,
+    /// When the paths were last seen to lead somewhere else.
+    pub deployed: Option<Moment>,
+    /// Ask again then; set by guards that named a time.
+    pub ask_again: Option<Moment>,
+    /// How often a heal's backup was found stale.
+    pub stale_backups: BTreeMap<HealId, u32>,
+    /// Wall and boot time since when every check has been PASS, for known-good snapshots.
+    pub healthy_since: Option<Moment>,
+    /// The newest known-good snapshot.
+    pub known_good: Option<BackupId>,
+    /// Heals that this process has started or settled, as opposed to found in the store.
+    pub started_here: Vec<HealId>,
+    /// When a snapshot was last considered.
+    pub known_good_checked: Option<Moment>,
+    /// When the last turn was, for clocks that stand still.
+    pub last_turn: Option<Moment>,
+    /// Last `next:` line of each incident.
+    pub next: BTreeMap<IncidentId, String>,
+}
+
+impl Desk {
+    pub(super) fn now(&self) -> Moment {
+        self.world.clock.now()
+    }
+
+    /// The mode that counts now.
+    pub(super) fn mode(&self) -> HealingMode {
+        self.shared.mode(&self.app.name).0
+    }
+
+    /// The app's agent.
+    pub(super) fn login(&self) -> Login {
+        Login::of_app(&self.app)
+    }
+
+    /// The app's host; `None` when the configuration lost it.
+    pub(super) fn host(&self) -> Option<Arc<dyn Host>> {
+        self.world.hosts.get(&self.app.host).cloned()
+    }
+
+    /// For breaker steps.
+    pub(super) fn by<'a>(&self, heal: Option<HealId>, now: &'a Moment) -> By<'a> {
+        let draw = u16::try_from(self.world.random.next() % 1001).unwrap_or(500);
+        By { actor: "healerd", heal, now, draw }
+    }
+
+    /// Begins a transaction of the daemon's own.
+    pub(super) fn changes(&self, now: &Moment) -> Changes {
+        Changes::new(now.clone(), "healerd")
+    }
+
+    /// One transaction, then the copies in memory that it changed.
+    pub(super) async fn commit(&mut self, changes: Changes) -> Result<(), EngineError> {
+        let writes = changes.writes.clone();
+        self.world.store.apply(changes).await?;
+        self.remember_all(writes);
+        Ok(())
+    }
+
+    /// As `commit` does, for a transaction that somebody else applied.
+    pub(super) fn remember_all(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            self.remember(write);
+        }
+    }
+
+    /// Is an availability check of this app FAIL?
+    pub(super) fn is_down(&self) -> bool {
+        self.look.as_ref().is_some_and(|look| {
+            look.round.results.iter().any(|result| result.availability && result.status == Status::Fail)
+        })
+    }
+
+    /// Brings the copies in memory to what was just stored.
+    fn remember(&mut self, write: Write) {
+        match write {
+            Write::Heal { heal, .. } => {
+                let heal = Heal { version: heal.version + 1, ..*heal };
+                self.heals.retain(|known| known.id != heal.id);
+                self.heals.push(heal);
+            }
+            Write::Incident { incident, .. } => {
+                self.incidents.retain(|known| known.id != incident.id);
+                self.incidents.push(*incident);
+            }
+            Write::Breaker { breaker, transitions } => {
+                for transition in &transitions {
+                    self.metrics.breaker_moved(&self.app.name, transition.to);
+                    self.tell("breaker", format!("{} → {}: {}", transition.from, transition.to, transition.cause), None);
+                }
+                self.breaker = Breaker { version: breaker.version + 1, ..*breaker };
+            }
+            Write::Approval(approval) => {
+                let approval = Approval { version: approval.version + 1, ..*approval };
+                self.approvals.retain(|known| known.id != approval.id);
+                self.approvals.push(approval);
+            }
+            Write::Mute(mute) => {
+                self.mutes.retain(|known| known.check != mute.check);
+                self.mutes.push(mute);
+            }
+            Write::MuteEnded { check, .. } => self.mutes.retain(|known| known.check != check),
+            Write::Bar(bar) => {
+                self.bars.retain(|known| known.action != bar.action);
+                self.bars.push(bar);
+            }
+            Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
+            Write::Due { due, .. } => self.due = due,
+            Write::Hold(hold) => self.shared.remember_hold(hold),
+            Write::Backup(_)
+            | Write::BackupRemoved(_)
+            | Write::Pin { .. }
+            | Write::LeaseTaken(_)
+            | Write::LeaseReleased { .. }
+            | Write::HoldEnded { .. }
+            | Write::Mode(_)
+            | Write::ModeCleared { .. }
+            | Write::Checks { .. }
+            | Write::Notice(_)
+            | Write::NoticeSent { .. }
+            | Write::NoticeFailed { .. }
+            | Write::Setting { .. } => {}
+        }
+    }
+
+    /// A line for whoever watches the event stream.
+    pub(super) fn tell(&self, kind: &'static str, text: String, heal: Option<HealId>) {
+        let line = EventLine { at: self.now(), kind, app: Some(self.app.name.clone()), text, heal };
+        drop(self.events.send(line)); // nobody may be listening
+    }
+
+    /// A notice about this app.
+    pub(super) fn notice(&self, event: &str, key: String, title: String, text: String, now: &Moment) -> Write {
+        Write::Notice(Notice {
+            event: event.to_owned(),
+            app: Some(self.app.name.to_string()),
+            host: Some(self.app.host.to_string()),
+            title,
+            text,
+            key,
+            at: now.clone(),
+        })
+    }
+
+    pub(super) fn heal(&self, id: HealId) -> Option<&Heal> {
+        self.heals.iter().find(|heal| heal.id == id)
+    }
+
+    pub(super) fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| incident.id == id)
+    }
+
+    pub(super) fn approval(&self, id: ApprovalId) -> Option<&Approval> {
+        self.approvals.iter().find(|approval| approval.id == id)
+    }
+
+    /// Is a heal under way that holds the app? One that soaks does not, once it gave its lease back.
+    pub(super) fn active_heal(&self) -> Option<&Heal> {
+        self.heals.iter().find(|heal| !heal.state.is_end())
+    }
+
+    /// Files of heals that ended stay in memory only while a person must decide.
+    pub(super) fn forget_ended(&mut self) {
+        use crate::model::heal::HealState;
+        self.heals.retain(|heal| match &heal.state {
+            HealState::Kept { decided, .. } => decided.is_none(),
+            HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
+            state => !state.is_end(),
+        });
+        self.incidents.retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);
+        let (now, remember) = (self.now(), self.app.policy.approval.remember);
+        self.approvals.retain(|approval| {
+            approval.ended.as_ref().is_none_or(|ended| !now.is_past(ended, remember))
+        });
+    }
+
+    /// Key of the app's lease, and of its host's.
+    pub(super) fn lease_keys(&self) -> (String, String) {
+        (format!("app:{}", self.app.name), format!("host:{}", self.app.host))
+    }
+
+    /// The longest one agent request of a round may take.
+    pub(super) fn round_timeout(&self) -> Duration {
+        self.app.policy.timing.round_timeout
+    }
+
+    /// For audit rows about this app.
+    pub(super) fn object(&self) -> String {
+        format!("app:{}", self.app.name)
+    }
+
+    /// An audit row for a rule of our own that was broken: never silent, never a panic.
+    pub(super) async fn audit_illegal(&mut self, heal: HealId, error: &EngineError) -> Result<(), EngineError> {
+        let now = self.now();
+        let changes = self.changes(&now).audit(
+            "illegal_event_refused",
+            &format!("heal:{heal}"),
+            json!({"app": self.app.name, "error": error.to_string()}),
+        );
+        self.commit(changes).await
+    }
+}

@@ -1,0 +1,144 @@
+//! Gathering what guards look at, once for asking now and once for asking inside the intent's transaction.
+
+use std::sync::Arc;
+
+use super::desk::Desk;
+use crate::act;
+use crate::catalogue::Stack;
+use crate::guard::mode::{Modes, effective};
+use crate::guard::{self, GuardInput, HostFacts, Permit, Room};
+use crate::model::app::App;
+use crate::model::check::Round;
+use crate::model::heal::Heal;
+use crate::model::incident::Incident;
+use crate::model::ledger::GuardRows;
+use crate::model::reason::Denied;
+use crate::model::time::Moment;
+use crate::seam::Login;
+use crate::seam::store::Gate;
+
+/// Owned facts about one heal, so that a transaction can ask the guards anew.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    app: Arc<App>,
+    heal: Heal,
+    incident: Option<Incident>,
+    modes: (Modes, Modes),
+    look: Option<(Round, Moment)>,
+    room: Option<Room>,
+    host: Option<HostFacts>,
+    deployed: Option<Moment>,
+    preconditions: Option<bool>,
+    now: Moment,
+}
+
+impl Facts {
+    /// For the start of a heal, with the round just made.
+    pub(super) async fn gather(desk: &Desk, heal: &Heal, round: Round) -> Self {
+        let host = desk.shared.host_facts(&desk.world, &desk.app.host, desk.login()).await;
+        let room = room(desk, heal).await;
+        let preconditions = preconditions(&desk.stack, &desk.app, heal, &round);
+        let now = desk.now();
+        Self {
+            app: Arc::clone(&desk.app),
+            heal: heal.clone(),
+            incident: desk.incident(heal.incident).cloned(),
+            modes: desk.shared.configured_modes(&desk.app.name),
+            look: Some((round, now.clone())),
+            room,
+            host,
+            deployed: desk.deployed.clone(),
+            preconditions,
+            now,
+        }
+    }
+
+    /// For a heal that is not admitted yet: no room, no fresh look.
+    pub(super) async fn before_admission(desk: &Desk, heal: &Heal, incident: &Incident) -> Self {
+        let host = desk.shared.host_facts(&desk.world, &desk.app.host, desk.login()).await;
+        let look = desk.look.as_ref();
+        Self {
+            app: Arc::clone(&desk.app),
+            heal: heal.clone(),
+            incident: Some(incident.clone()),
+            modes: desk.shared.configured_modes(&desk.app.name),
+            look: look.map(|look| (look.round.clone(), look.at.clone())),
+            room: None,
+            host,
+            deployed: desk.deployed.clone(),
+            preconditions: look.and_then(|look| preconditions(&desk.stack, &desk.app, heal, &look.round)),
+            now: desk.now(),
+        }
+    }
+
+    /// Asks every guard.
+    pub(super) fn ask(&self, rows: &GuardRows) -> Result<Permit, Denied> {
+        self.with(rows, guard::ask)
+    }
+
+    /// Asks what can be asked before admission.
+    pub(super) fn ask_before_admission(&self, rows: &GuardRows) -> Result<(), Denied> {
+        self.with(rows, guard::ask_before_admission)
+    }
+
+    /// The same question, to be asked inside a transaction.
+    pub(super) fn into_gate(self) -> Gate {
+        Box::new(move |rows| self.ask(rows).map(drop))
+    }
+
+    fn with<T>(&self, rows: &GuardRows, ask: impl FnOnce(&GuardInput<'_>) -> Result<T, Denied>) -> Result<T, Denied> {
+        let Some(incident) = &self.incident else {
+            return Err(Denied(Vec::new())); // no incident, no reason to act
+        };
+        let (own, global) = self.modes;
+        let (mode, _) = effective(&self.app.name, own, global, &rows.modes);
+        ask(&GuardInput {
+            app: &self.app,
+            heal: self.heal.id,
+            origin: &self.heal.origin,
+            action: &self.heal.action,
+            matched: self.heal.matched,
+            checks: &self.heal.checks,
+            incident,
+            trial: self.heal.trial,
+            mode,
+            rows,
+            look: self.look.as_ref().map(|(round, at)| (round, at)),
+            room: self.room,
+            host: self.host.clone(),
+            deployed: self.deployed.as_ref(),
+            preconditions: self.preconditions,
+            now: &self.now,
+        })
+    }
+}
+
+/// Do the action's `requires` hold? `None`: cannot be decided. A rollback has none.
+fn preconditions(stack: &Stack, app: &App, heal: &Heal, round: &Round) -> Option<bool> {
+    if guard::rollback_backup(&heal.origin).is_some() {
+        return Some(true);
+    }
+    stack.requires(&heal.action.name, app, round)
+}
+
+/// Free room on both sides, and what backup and action will need.
+async fn room(desk: &Desk, heal: &Heal) -> Option<Room> {
+    if !heal.action.writes_files() {
+        return None;
+    }
+    let (vault_free, _) = desk.world.vault.room().await.ok()?;
+    let login = Login::of_app(&desk.app);
+    let target_free = act::free_bytes(&desk.world, &desk.app, login).await.ok()?;
+    Some(Room { vault_free, target_free, estimate: heal.action.estimate_bytes })
+}
+
+/// Would the same results still give exactly this action?
+pub(super) async fn still_resolves(desk: &Desk, heal: &Heal, round: &Round) -> bool {
+    match super::admit::resolve(desk, &heal.action.name, &heal.action.params, round, heal.action.risk).await {
+        Ok(action) => action == heal.action,
+        Err(reason) => {
+            tracing::info!(heal_id = %heal.id, %reason, "the action can no longer be resolved");
+            false
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
+
+use serde_json::json;
+
+use super::desk::{Desk, EngineError};
+use crate::model::action::{RaiseHook, ResolvedAction};
+use crate::model::backup::BackupKind;
+use crate::model::id::BackupId;
+use crate::model::{Digest, TreePath};
+use crate::protect::{self, known_good};
+use crate::seam::{Login, Write};
+
+/// Names the contents of an action's `put` steps from the newest known-good snapshot, and raises its risk where a
+/// secret or database setting that is there now would become another one.
+///
+/// # Errors
+/// A sentence, when no snapshot holds a file that is needed.
+pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<ResolvedAction, String> {
+    if action.known_good.is_empty() {
+        return Ok(action);
+    }
+    let id = desk.known_good.ok_or("no known-good snapshot was taken while the application was healthy")?;
+    let manifest = desk.world.vault.manifest(id).await.map_err(|error| error.to_string())?;
+    let files: Vec<(TreePath, Digest, u32)> = action
+        .known_good
+        .iter()
+        .filter_map(|path| {
+            let entry = manifest.members.get(path)?.as_ref()?;
+            match entry.content {
+                healer_agent::tree::Content::File { digest: Some(digest), .. } => {
+                    Some((path.clone(), digest, entry.meta.mode))
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    let action = action
+        .with_known_good(&files)
+        .map_err(|path| format!("the known-good snapshot does not hold `{path}`"))?;
+    let differs = known_good::differs(&desk.world, &desk.app, Login::of_app(&desk.app), &manifest, &action.known_good)
+        .await
+        .map_err(|error| error.to_string())?;
+    let hooks: &[RaiseHook] = if differs { &[RaiseHook::KnownGoodDiffers] } else { &[] };
+    let risk = action.risk_after(hooks);
+    Ok(ResolvedAction { risk, ..action })
+}
+
+/// Takes a snapshot when the app is adopted healthy, and after a change once it has been healthy for long enough.
+pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
+    let members = desk.stack.known_good_members();
+    let now = desk.now();
+    let Some(healthy_since) = desk.healthy_since.clone() else {
+        return Ok(());
+    };
+    let wait = if desk.known_good.is_none() { std::time::Duration::ZERO } else { desk.app.policy.timing.known_good_age };
+    let due = desk.known_good_checked.as_ref().is_none_or(|checked| now.is_past(checked, wait));
+    if members.is_empty() || desk.active_heal().is_some() || !now.is_past(&healthy_since, wait) || !due {
+        return Ok(());
+    }
+    desk.known_good_checked = Some(now.clone());
+    let request = protect::Protect {
+        id: BackupId::from_raw(desk.world.new_id()),
+        kind: BackupKind::KnownGood,
+        app: &desk.app,
+        login: Login::of_app(&desk.app),
+        heal: None,
+        action: None,
+        members,
+        base: Vec::new(),
+        limits: protect::Limits::new(&desk.app.policy.backup, 0),
+    };
+    let backup = match protect::protect(&desk.world, &request).await {
+        Ok(backup) => backup,
+        Err(error) => {
+            tracing::warn!(app = %desk.app.name, reason = %error, "no known-good snapshot could be taken");
+            return Ok(());
+        }
+    };
+    if let Some(last) = desk.known_good
+        && let Ok(known) = desk.world.vault.manifest(last).await
+        && known_good::same(&known, backup.manifest())
+    {
+        if let Err(error) = desk.world.vault.remove(backup.id()).await {
+            tracing::warn!(app = %desk.app.name, reason = %error, "a snapshot that changed nothing stays in the vault");
+        }
+        return Ok(());
+    }
+    let id = backup.id();
+    let changes = desk
+        .changes(&now)
+        .write(Write::Backup(Box::new(backup.row().clone())))
+        .audit("known_good_taken", &desk.object(), json!({"backup": id, "files": backup.row().files}));
+    desk.commit(changes).await?;
+    desk.known_good = Some(id);
+    tracing::info!(app = %desk.app.name, backup = %id, "known-good snapshot taken");
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! A person's rollback: the preview that is confirmed, the heal that carries it out, and the way back from it.
+
+use healer_agent::protocol::{WriteKind, WriteMember};
+use healer_agent::tree::Manifest;
+
+use super::desk::Desk;
+use super::handle::{OpError, OpErrorKind, RollbackRequest, store_error, unknown};
+use crate::model::action::{Identity, ResolvedAction};
+use crate::model::backup::BackupManifest;
+use crate::model::heal::{Heal, HealState, Origin};
+use crate::model::id::BackupId;
+use crate::model::plan::Params;
+use crate::model::word::Risk;
+use crate::model::{Pattern, TreePath};
+use crate::protect;
+use crate::seam::Login;
+use crate::undo::{self, Rollback, UndoPlan};
+
+/// The name that a rollback bears among heals.
+pub(super) const ROLLBACK: &str = "rollback";
+
+/// What a rollback to this backup would do now.
+pub(super) async fn preview(
+    desk: &Desk,
+    backup: BackupId,
+    exact: bool,
+    only: &[TreePath],
+) -> Result<(Rollback, Vec<WriteMember>, Identity), OpError> {
+    let rows = desk
+        .world
+        .store
+        .backups(crate::seam::store::Query { app: Some(desk.app.name.clone()), open_only: false, limit: 10_000 })
+        .await
+        .map_err(|error| store_error(&error))?;
+    let row = rows
+        .into_iter()
+        .find(|row| row.id == backup)
+        .ok_or_else(|| unknown("backup", &backup.to_string(), &format!("healerctl backups {}", desk.app.name)))?;
+    if let Some(damage) = row.damaged {
+        return Err(OpError::new(
+            OpErrorKind::Conflict,
+            "backup_damaged",
+            format!("Backup {backup} is damaged: {damage}. Nothing was written."),
+            "Choose another backup.",
+        ));
+    }
+    let manifest = desk.world.vault.manifest(backup).await.map_err(|error| {
+        OpError::new(OpErrorKind::Conflict, "backup_damaged", error.to_string(), "Choose another backup.")
+    })?;
+    let (writes, identity) = members_of(desk, &manifest, only).await?;
+    let present = protect::present(&desk.world, &desk.app, login(desk, identity), &patterns(&writes))
+        .await
+        .map_err(|error| {
+            OpError::new(OpErrorKind::Unavailable, "host_unseen", error.to_string(), error.advice().to_owned())
+        })?;
+    Ok((undo::rollback_plan(&manifest, &present, &shared(&writes), exact, only), writes, identity))
+}
+
+/// The write set of the heal that the backup was taken for; without one, exactly its paths.
+async fn members_of(
+    desk: &Desk,
+    manifest: &BackupManifest,
+    only: &[TreePath],
+) -> Result<(Vec<WriteMember>, Identity), OpError> {
+    let exact = |path: &TreePath| {
+        Pattern::parse(&path.to_string()).ok().map(|pattern| WriteMember { pattern, what: WriteKind::Content, shared: false })
+    };
+    if !only.is_empty() {
+        return Ok((only.iter().filter_map(exact).collect(), Identity::App));
+    }
+    let heal = match manifest.heal {
+        Some(id) => desk.world.store.heal(id).await.map_err(|error| store_error(&error))?,
+        None => None,
+    };
+    Ok(match heal {
+        Some(heal) if !heal.action.writes.is_empty() => (heal.action.writes, heal.action.identity),
+        _ => (manifest.members.keys().filter_map(exact).collect(), Identity::App),
+    })
+}
+
+fn patterns(writes: &[WriteMember]) -> Vec<Pattern> {
+    writes.iter().map(|member| member.pattern.clone()).collect()
+}
+
+fn shared(writes: &[WriteMember]) -> Vec<Pattern> {
+    writes.iter().filter(|member| member.shared).map(|member| member.pattern.clone()).collect()
+}
+
+fn login(desk: &Desk, identity: Identity) -> Login {
+    Login::of_action(&desk.app, identity)
+}
+
+/// The action that a rollback is, so that it is guarded, protected and judged as every heal.
+pub(super) fn action(desk: &Desk, request: &RollbackRequest, writes: Vec<WriteMember>, identity: Identity) -> ResolvedAction {
+    let proves = desk.look.as_ref().map(|look| {
+        look.round.results.iter().filter(|result| result.availability).map(|result| result.check.clone()).collect()
+    });
+    ResolvedAction {
+        name: ROLLBACK.parse().unwrap_or_else(|_| unreachable!("a constant that is a name")),
+        version: request.backup.to_string(),
+        params: Params::new(),
+        risk: Risk::Low,
+        identity,
+        steps: Vec::new(),
+        finally: Vec::new(),
+        writes,
+        restarts: false,
+        scratch: Vec::new(),
+        timeout: desk.app.policy.timing.action_timeout,
+        settle: desk.app.policy.timing.settle_restart,
+        proves: proves.unwrap_or_default(),
+        known_good: Vec::new(),
+        raises: Vec::new(),
+        estimate_bytes: 0,
+        estimate: std::time::Duration::from_secs(10),
+    }
+}
+
+/// The plan of a rollback whose present was backed up just before: the same after a crash.
+pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String> {
+    let Origin::Rollback { backup, exact, only, .. } = &heal.origin else {
+        return Err("not a rollback".to_owned());
+    };
+    let target = manifest(desk, *backup).await?;
+    let present = before(desk, heal).await?;
+    Ok(undo::rollback_plan(&target, &present, &shared(&heal.action.writes), *exact, only).plan)
+}
+
+/// The way back from a rollback: from what it put in place to the present that was backed up before.
+pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String> {
+    let Origin::Rollback { backup, only, .. } = &heal.origin else {
+        return Err("not a rollback".to_owned());
+    };
+    let done = plan_of(desk, heal).await?;
+    let target = manifest(desk, *backup).await?;
+    let saved = heal.state.backup().ok_or("there is no backup of the present")?;
+    let saved = manifest(desk, saved).await?;
+    // What the rollback left is, for each path that it touched, what the target backup holds.
+    let touched: Vec<TreePath> = done.items.iter().map(|item| item.path.clone()).collect();
+    let after: Manifest =
+        touched.iter().map(|path| (path.clone(), target.members.get(path).cloned().flatten())).collect();
+    let wanted = if only.is_empty() { touched } else { only.clone() };
+    Ok(undo::rollback_plan(&saved, &after, &[], true, &wanted).plan)
+}
+
+async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {
+    desk.world.vault.manifest(id).await.map_err(|error| error.to_string())
+}
+
+async fn before(desk: &Desk, heal: &Heal) -> Result<Manifest, String> {
+    let id = match &heal.state {
+        HealState::Acting { backup } | HealState::InDoubt { backup } => *backup,
+        state => state.backup(),
+    };
+    Ok(manifest(desk, id.ok_or("there is no backup of the present")?).await?.members)
+}
