@@ -190,13 +190,13 @@ fn judge(file: &str, text: &str) -> Vec<Offence> {
     let Some(home) = module.first() else {
         return Vec::new();
     };
-    let offence = |line: usize, what: String| Offence {
+    let told = |line: usize, what: String| Offence {
         file: format!("src/{file}"),
         line,
         what,
     };
     let Some((_, may_use)) = MAY_USE.iter().find(|(name, _)| name == home) else {
-        return vec![offence(
+        return vec![told(
             1,
             format!("`{home}` has no row in the table of who may use what"),
         )];
@@ -214,13 +214,13 @@ fn judge(file: &str, text: &str) -> Vec<Offence> {
                 || may_use.contains(&used.as_str())
                 || (STAGE == *may_use && within(&path, PROOFS));
             if !fine {
-                offences.push(offence(
+                offences.push(told(
                     path.line,
                     format!("`{home}` must not use `{}`", path.text()),
                 ));
             }
         } else if pure && within(path, IMPURE) {
-            offences.push(offence(
+            offences.push(told(
                 path.line,
                 format!("`{home}` is pure and must not use `{}`", path.text()),
             ));
@@ -230,7 +230,7 @@ fn judge(file: &str, text: &str) -> Vec<Offence> {
                 segments: path.segments[1..].to_vec(),
             };
             if !within(&of_agent, AGENT_PURE) {
-                offences.push(offence(
+                offences.push(told(
                     path.line,
                     format!("`{home}` is pure and `{}` is not", path.text()),
                 ));
@@ -242,7 +242,7 @@ fn judge(file: &str, text: &str) -> Vec<Offence> {
             source
                 .async_lines
                 .into_iter()
-                .map(|line| offence(line, format!("`{home}` is pure and must not be async"))),
+                .map(|line| told(line, format!("`{home}` is pure and must not be async"))),
         );
     }
     offences
@@ -259,7 +259,7 @@ fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
     };
     let source = Source::read(text);
     let mut offences = Vec::new();
-    let mut offence = |line: usize, what: String| {
+    let mut tell = |line: usize, what: String| {
         offences.push(Offence {
             file: format!("agent/src/{file}"),
             line,
@@ -268,7 +268,7 @@ fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
     };
     for path in &source.paths {
         if within(path, NOT_IN_THE_AGENT) {
-            offence(
+            tell(
                 path.line,
                 format!("the agent must not use `{}`", path.text()),
             );
@@ -277,7 +277,7 @@ fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
             continue;
         }
         if within(path, IMPURE) {
-            offence(
+            tell(
                 path.line,
                 format!("`{here}` is pure and must not use `{}`", path.text()),
             );
@@ -285,7 +285,7 @@ fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
         if let Some(path) = absolute(&module, path)
             && !is_pure(&path.segments[1..].join("::"))
         {
-            offence(
+            tell(
                 path.line,
                 format!("`{here}` is pure and `{}` is not", path.text()),
             );
@@ -293,7 +293,7 @@ fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
     }
     if is_pure(&here) {
         for line in &source.async_lines {
-            offence(*line, format!("`{here}` is pure and must not be async"));
+            tell(*line, format!("`{here}` is pure and must not be async"));
         }
     }
     offences

@@ -46,7 +46,7 @@ struct Token {
 impl Source {
     pub(super) fn read(text: &str) -> Self {
         let mut source = Self::default();
-        let tokens = source.without_tests(tokens(&blank(text)));
+        let tokens = source.without_tests(&tokens(&blank(text)));
         let mut at = 0;
         while at < tokens.len() {
             let token = &tokens[at];
@@ -67,7 +67,7 @@ impl Source {
     }
 
     /// Drops each item that follows `#[cfg(test)]`, and remembers the names of those that are files.
-    fn without_tests(&mut self, tokens: Vec<Token>) -> Vec<Token> {
+    fn without_tests(&mut self, tokens: &[Token]) -> Vec<Token> {
         const ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
         let mut kept = Vec::with_capacity(tokens.len());
         let mut at = 0;
@@ -91,8 +91,7 @@ impl Source {
                     _ => {}
                 }
                 let ends = match tokens[at].text.as_str() {
-                    ";" => depth == 0,
-                    "}" => depth == 0,
+                    ";" | "}" => depth == 0,
                     _ => false,
                 };
                 at += 1;
