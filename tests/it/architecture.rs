@@ -209,11 +209,11 @@ fn judge(file: &str, text: &str) -> Vec<Offence> {
             let Some(used) = path.segments.get(1) else {
                 continue;
             };
-            let fine = used == home
+            let allowed = used == home
                 || *may_use == ANYTHING
                 || may_use.contains(&used.as_str())
                 || (STAGE == *may_use && within(&path, PROOFS));
-            if !fine {
+            if !allowed {
                 offences.push(told(
                     path.line,
                     format!("`{home}` must not use `{}`", path.text()),

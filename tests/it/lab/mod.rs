@@ -10,6 +10,7 @@ pub(crate) mod daemon;
 pub(crate) mod faults;
 pub(crate) mod http;
 pub(crate) mod laravel;
+pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod php;
 pub(crate) mod port;
@@ -24,6 +25,7 @@ pub(crate) mod web;
 mod tests;
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -214,7 +216,8 @@ pub(crate) fn skip(reason: &str) {
         std::env::var("HEALERD_TESTS_REQUIRE_ALL").as_deref() != Ok("1"),
         "{test} may not be skipped here: {reason}"
     );
-    eprintln!("SKIP {test}: {reason}");
+    // Not by `eprintln!`: the output of a test that passes is thrown away, and this must be seen.
+    writeln!(std::io::stderr(), "SKIP {test}: {reason}").expect("standard error is open");
 }
 
 /// The first of the usual directories that holds an executable of this name; `php-fpm` may carry its version.

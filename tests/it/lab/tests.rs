@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::http::{get, status, wait_for_status};
 use super::tree::hash_tree;
-use super::{Lab, faults, laravel, node, process, prometheus, set_mode, wait_for, web};
+use super::{Lab, faults, laravel, machine, node, process, prometheus, set_mode, wait_for, web};
 
 /// What a page may write while it is looked at.
 const LARAVEL_SCRATCH: &[&str] = &["storage/framework", "storage/logs"];
@@ -113,7 +113,7 @@ fn a_huge_log_is_real_to_its_last_line() {
     let mut tail = String::new();
     file.read_to_string(&mut tail).unwrap();
     assert!(
-        tail.ends_with("\n") && tail.lines().nth(2).unwrap().starts_with("[2026-01-01"),
+        tail.ends_with('\n') && tail.lines().nth(2).unwrap().starts_with("[2026-01-01"),
         "{tail}"
     );
 }
@@ -287,6 +287,42 @@ fn a_missing_package_comes_back_without_a_network() {
         Vec::<String>::new(),
         "the lock file brings back the same bytes"
     );
+}
+
+#[test]
+fn express_as_a_unit_is_seen_to_fail_and_outlives_a_power_cut() {
+    let Some(lab) = Lab::open(&[machine::PROGRAMS, node::PROGRAMS].concat()) else {
+        return;
+    };
+    let Some(app) = lab.express_unit() else {
+        return;
+    };
+    let machine = &app.machine;
+    let active = || machine.run(&["systemctl", "is-active", &app.unit]).stdout;
+    assert_eq!(active().trim(), "active");
+    assert!(
+        machine
+            .root()
+            .join(app.path.strip_prefix("/").unwrap())
+            .join("package.json")
+            .is_file()
+    );
+
+    machine
+        .run(&["systemctl", "kill", "--signal=KILL", &app.unit])
+        .expect_success();
+    wait_for("systemd sees the process die", || {
+        active().trim() == "failed"
+    });
+    assert_eq!(machine.status(&app.url), None);
+    machine
+        .run(&["systemctl", "restart", &app.unit])
+        .expect_success();
+    machine.wait_for_status(&app.url, 200);
+
+    machine.cut();
+    machine.start();
+    machine.wait_for_status(&app.url, 200);
 }
 
 #[test]

@@ -123,10 +123,9 @@ php_admin_value[realpath_cache_ttl] = 0
 
 fn nginx_config(dir: &Path, socket: &Path, port: u16, documents: &Path) -> String {
     let dir = dir.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {dir}/tmp_{kind};\n"))
-        .collect();
+        .concat();
     format!(
         "daemon off;
 pid {dir}/nginx.pid;
