@@ -9,16 +9,28 @@
 //!
 //! The modules, in the order in which a heal meets them:
 
-pub mod confine;
-pub mod crash;
-pub mod identity;
-pub mod probe;
 pub mod protocol;
-pub mod restore;
-pub mod roots;
-pub mod runner;
-pub mod serve;
-pub mod step;
+
 pub mod tree;
+
+pub mod step;
+
+pub mod roots;
+
+pub mod probe;
+
 pub mod walk;
+
 pub mod witness;
+
+pub mod confine;
+
+pub mod identity;
+
+pub mod runner;
+
+pub mod restore;
+
+pub mod serve;
+
+pub mod crash;

@@ -1,0 +1,1 @@
+//! Stack files: what is known about each kind of application.

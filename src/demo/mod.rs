@@ -1,0 +1,1 @@
+//! Breaks small real applications and heals them before your eyes.

@@ -1,0 +1,1 @@
+//! One round of checks for one app.

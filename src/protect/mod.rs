@@ -1,0 +1,1 @@
+//! Backups of write sets, and the vault.

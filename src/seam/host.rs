@@ -1,0 +1,73 @@
+//! Reaching the agent on a host.
+
+use std::time::Duration;
+
+use healer_agent::protocol::{Answer, Refusal, Request};
+
+use super::BoxFuture;
+use crate::model::action::Identity;
+use crate::model::name::HostName;
+
+/// Which agent of a host: one per user, and per lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Login {
+    pub identity: Identity,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Checks and bulk data never share a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// The agent that is kept warm.
+    Check,
+    /// A second, short-lived one, for contents.
+    Bulk,
+}
+
+/// One request with everything around it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub login: Login,
+    pub lane: Lane,
+    pub request: Request,
+    pub body: Vec<u8>,
+    /// Longest wait for the answer; past it the result is unknown, and the caller is told so.
+    pub timeout: Duration,
+}
+
+/// An answer that is not a refusal.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub answer: Answer,
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HostError {
+    /// Nothing was sent: the agent could not be reached or started.
+    #[error("{host} cannot be reached: {reason}")]
+    Unreachable { host: HostName, reason: String },
+    /// Sent, and no answer came: whether it was carried out is unknown.
+    #[error("no answer from {host}: {reason}")]
+    Unknown { host: HostName, reason: String },
+    /// The agent refused, and did nothing.
+    #[error("{host} refused: {refusal}")]
+    Refused { host: HostName, refusal: Refusal },
+    /// The answer is not one that this request can have.
+    #[error("{host} answered something else than was asked")]
+    Protocol { host: HostName },
+}
+
+/// One machine. Object-safe, so that the engine is not generic over the world.
+pub trait Host: Send + Sync {
+    /// Its name in the configuration.
+    fn name(&self) -> &HostName;
+
+    /// Sends one request and waits for its answer.
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>>;
+
+    /// Ends agents that nobody needs any more (after a reload, at shutdown). Running actions go on.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

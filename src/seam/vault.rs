@@ -1,0 +1,80 @@
+//! Keeping contents and manifests of backups.
+
+use healer_agent::tree::{Digest, StatKey, TreePath};
+
+use super::BoxFuture;
+use crate::model::backup::BackupManifest;
+use crate::model::id::BackupId;
+use crate::model::name::AppName;
+
+/// Why the vault could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    #[error("{operation} failed in the vault at {path}")]
+    Io {
+        operation: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the vault has no room: {0}")]
+    NoRoom(String),
+    #[error("backup {0} is not in the vault")]
+    Absent(BackupId),
+    #[error("damaged in the vault: {0}")]
+    Damaged(String),
+}
+
+/// Writes one content. Dropped before `finish`, nothing is kept.
+pub trait BlobSink: Send {
+    /// Appends bytes.
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), VaultError>>;
+
+    /// Makes it durable. Gives the digest of the content and the bytes added to the vault (0: it was there).
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(Digest, u64), VaultError>>;
+}
+
+/// Reads one content, checking its digest at the end.
+pub trait BlobSource: Send {
+    /// The next bytes, at most `budget`; empty at the end, after the digest was found right.
+    fn read(&mut self, budget: usize) -> BoxFuture<'_, Result<Vec<u8>, VaultError>>;
+}
+
+/// What an earlier backup knew of a path, so that an unchanged file is not read again.
+pub type WarmIndex = std::collections::BTreeMap<TreePath, (StatKey, Digest)>;
+
+/// Content-addressed, compressed, durable storage on the daemon's side.
+pub trait Vault: Send + Sync {
+    /// Begins a content.
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn BlobSink>, VaultError>>;
+
+    /// Opens a content.
+    fn open(&self, digest: Digest) -> BoxFuture<'_, Result<Box<dyn BlobSource>, VaultError>>;
+
+    /// Is this content there? (Its bytes are proven only by reading.)
+    fn has(&self, digest: Digest) -> BoxFuture<'_, Result<bool, VaultError>>;
+
+    /// Makes the manifest durable, after every content it names; only then the backup exists.
+    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>>;
+
+    /// Reads a manifest, checking its own digest.
+    fn manifest(&self, id: BackupId) -> BoxFuture<'_, Result<BackupManifest, VaultError>>;
+
+    /// Reads everything of a backup and compares.
+    fn verify(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>>;
+
+    /// Ids of all backups with a readable manifest.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<BackupId>, VaultError>>;
+
+    /// Removes a manifest; contents that no manifest names any more go with it.
+    fn remove(&self, id: BackupId) -> BoxFuture<'_, Result<u64, VaultError>>;
+
+    /// What is known of an app's files from earlier backups.
+    fn warm_index<'a>(&'a self, app: &'a AppName) -> BoxFuture<'a, WarmIndex>;
+
+    /// Remembers it. Losing it costs time, never safety.
+    fn keep_warm_index<'a>(&'a self, app: &'a AppName, index: &'a WarmIndex) -> BoxFuture<'a, ()>;
+
+    /// Bytes free where the vault lies, and bytes it holds.
+    fn room(&self) -> BoxFuture<'_, Result<(u64, u64), VaultError>>;
+}

@@ -1,0 +1,1 @@
+//! Planning the way back.
