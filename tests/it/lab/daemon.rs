@@ -5,7 +5,8 @@
     reason = "only tests that drive the daemon read all of this"
 )]
 
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -18,14 +19,19 @@ pub(crate) struct Daemon {
     pub(crate) pid: u32,
     pub(crate) socket: PathBuf,
     pub(crate) state_dir: PathBuf,
+    /// Where it is scraped, `host:port`.
+    pub(crate) metrics: String,
 }
 
 impl Lab {
-    /// Starts the daemon with this configuration; socket and state directory are added to it.
+    /// Starts the daemon with this configuration; the tables `daemon`, `control` and `metrics` are added to it, so that
+    /// it uses the lab's places only.
+    ///
+    /// `allow` is the text of the list of operations that the local agent may carry out as root; empty means none.
     ///
     /// # Errors
     /// With all that it said, when it ended before its socket was there.
-    pub(crate) fn daemon(&self, config: &str) -> Result<Daemon, String> {
+    pub(crate) fn daemon(&self, config: &str, allow: &str) -> Result<Daemon, String> {
         let state_dir = self.dir().join("state");
         if !state_dir.exists() {
             std::fs::create_dir(&state_dir).expect("root can write");
@@ -33,14 +39,28 @@ impl Lab {
         }
         let socket = self.dir().join("control.sock");
         let file = self.dir().join("healerd.toml");
+        let metrics = format!("127.0.0.1:{}", self.port());
+        let list = self.dir().join("agent.toml");
+        let allowed = if allow.is_empty() {
+            String::new()
+        } else {
+            std::fs::write(&list, allow).expect("root can write");
+            set_mode(&list, 0o600);
+            format!("agent_allow = \"{}\"\n", list.display())
+        };
         let places = format!(
-            "\n[daemon]\nstate_dir = \"{}\"\n[control]\nsocket = \"{}\"\n",
+            "\n[daemon]\nstate_dir = \"{}\"\n{allowed}[control]\nsocket = \"{}\"\n[metrics]\nlisten = \"{metrics}\"\n",
             state_dir.display(),
-            socket.display()
+            socket.display(),
         );
         std::fs::write(&file, format!("{config}{places}")).expect("root can write");
         set_mode(&file, 0o600);
-        self.start_daemon(&file, socket, state_dir)
+        self.start_daemon(Daemon {
+            pid: 0,
+            socket,
+            state_dir,
+            metrics,
+        })
     }
 
     /// Starts a daemon again on the state that an earlier one left.
@@ -48,37 +68,24 @@ impl Lab {
     /// # Errors
     /// As [`Lab::daemon`].
     pub(crate) fn restart_daemon(&self, earlier: Daemon) -> Result<Daemon, String> {
-        self.start_daemon(
-            &self.dir().join("healerd.toml"),
-            earlier.socket,
-            earlier.state_dir,
-        )
+        self.start_daemon(earlier)
     }
 
-    fn start_daemon(
-        &self,
-        config: &Path,
-        socket: PathBuf,
-        state_dir: PathBuf,
-    ) -> Result<Daemon, String> {
+    fn start_daemon(&self, mut daemon: Daemon) -> Result<Daemon, String> {
         let pid = self.spawn(
             "healerd",
             self.as_root(env!("CARGO_BIN_EXE_healerd"))
                 .arg("--config")
-                .arg(config),
+                .arg(self.dir().join("healerd.toml")),
         );
         wait_for("healerd listens or ends", || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok() || !self.runs(pid)
+            UnixStream::connect(&daemon.socket).is_ok() || !self.runs(pid)
         });
-        if self.runs(pid) {
-            Ok(Daemon {
-                pid,
-                socket,
-                state_dir,
-            })
-        } else {
-            Err(self.log("healerd"))
+        if !self.runs(pid) {
+            return Err(self.log("healerd"));
         }
+        daemon.pid = pid;
+        Ok(daemon)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A real Laravel 8 application on Debian's framework, with `SQLite`, behind real nginx and php-fpm.
+//! A real Laravel 8 application on Debian's framework, with SQLite, behind real nginx and php-fpm.
 //!
 //! Composer installs the framework from a `path` repository, so that vendor/ can really be missing and really come back
 //! without a network.

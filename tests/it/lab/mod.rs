@@ -114,6 +114,9 @@ impl Lab {
         command.env("HOME", self.home());
         command.env("USER", &self.user.name);
         command.env("PM2_HOME", self.pm2_home());
+        // pm2 neither greets nor asks the world for a newer version.
+        command.env("PM2_DISCRETE_MODE", "true");
+        command.env("PM2_DISABLE_VERSION_CHECK", "true");
         command.env("COMPOSER_HOME", self.home().join(".composer"));
         command.env("COMPOSER_DISABLE_NETWORK", "1");
         command

@@ -359,7 +359,7 @@ fn prometheus_scrapes_its_target_and_promtool_has_an_opinion() {
 #[test]
 fn a_daemon_that_cannot_start_is_told_with_what_it_said() {
     let Some(lab) = Lab::open(&[]) else { return };
-    let refused = lab.daemon("no_such_key = 1");
+    let refused = lab.daemon("no_such_key = 1", "");
     assert!(refused.is_err(), "{refused:?}");
 }
 
