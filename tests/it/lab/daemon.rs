@@ -6,7 +6,7 @@
 )]
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -87,6 +87,22 @@ impl Lab {
         daemon.pid = pid;
         Ok(daemon)
     }
+}
+
+/// The table of one application of this machine, without its mode; `more` is further lines of it.
+pub(crate) fn app_table(
+    lab: &Lab,
+    name: &str,
+    stack: &str,
+    path: &Path,
+    url: &str,
+    more: &str,
+) -> String {
+    format!(
+        "[app.{name}]\npath = \"{}\"\nstack = \"{stack}\"\nuser = \"{}\"\nurl = \"{url}\"\n{more}\n",
+        path.display(),
+        lab.user.name,
+    )
 }
 
 impl Daemon {

@@ -80,6 +80,58 @@ pub(crate) fn vendor_missing(app: &Laravel) {
     fs::remove_dir_all(app.file("vendor")).expect("the application has packages");
 }
 
+/// A release brought a migration that nobody ran: the site still answers, `migrate:status` tells.
+pub(crate) fn migration_pending(lab: &Lab, app: &Laravel) {
+    let file = app.file("database/migrations/2026_02_01_000000_create_orders.php");
+    let source = "<?php
+return new class extends Illuminate\\Database\\Migrations\\Migration {
+    public function up(): void { Illuminate\\Support\\Facades\\Schema::create('orders', fn ($t) => $t->id()); }
+    public function down(): void { Illuminate\\Support\\Facades\\Schema::dropIfExists('orders'); }
+};
+";
+    fs::write(&file, source).expect("root can write");
+    lab.user.own(&file);
+}
+
+/// `APP_DEBUG=true` was left on: errors show the code and its secrets to everybody.
+pub(crate) fn debug_left_on(app: &Laravel) {
+    let env = app.file(".env");
+    let text = fs::read_to_string(&env).expect("the application has an environment");
+    assert!(text.contains("APP_DEBUG=false"), "{text}");
+    fs::write(&env, text.replace("APP_DEBUG=false", "APP_DEBUG=true")).expect("root can write");
+}
+
+/// The link from public/ to the files that users uploaded is gone.
+pub(crate) fn storage_link_missing(app: &Laravel) {
+    fs::remove_file(app.file("public/storage")).expect("the application has the link");
+}
+
+/// package.json was cut while it was written: npm says EJSONPARSE.
+pub(crate) fn package_json_cut(app: &Express) {
+    cut(&app.path.join("package.json"), 2);
+}
+
+/// package.json asks for a package that the lock file does not know: `npm ci` says EUSAGE. It is a local one, so that
+/// npm comes to this answer without a network.
+pub(crate) fn lock_out_of_step(lab: &Lab, app: &Express) {
+    let package = app.path.join("packages/prices");
+    fs::create_dir_all(&package).expect("root can write");
+    fs::write(
+        package.join("package.json"),
+        "{ \"name\": \"prices\", \"version\": \"1.0.0\" }\n",
+    )
+    .expect("root can write");
+    lab.user.own_all(&app.path.join("packages"));
+    let file = app.path.join("package.json");
+    let text = fs::read_to_string(&file).expect("the application has a manifest");
+    let changed = text.replace(
+        "\"dependencies\": {",
+        "\"dependencies\": {\n    \"prices\": \"file:packages/prices\",",
+    );
+    assert_ne!(text, changed, "{text}");
+    fs::write(&file, changed).expect("root can write");
+}
+
 /// A file that was edited by hand and saved half: 500.
 pub(crate) fn syntax_error(file: &Path) {
     let mut file = fs::File::options()

@@ -39,12 +39,17 @@ impl Lab {
     fn prepared_laravel(&self) -> PathBuf {
         let framework = std::fs::read("/usr/share/php/Illuminate/autoload.php")
             .unwrap_or_else(|error| panic!("php-laravel-framework is not installed: {error}"));
-        let salt = format!("{} {}", self.user.uid, blake3::hash(&framework).to_hex());
+        // The number changes with the recipe below.
+        let salt = format!("2 {} {}", self.user.uid, blake3::hash(&framework).to_hex());
         let made = store::prepared("laravel", &fixture("laravel"), &salt, |place| {
             let app = place.join("app");
             store::copy_tree(&fixture("laravel"), &app);
             std::fs::copy(app.join(".env.example"), app.join(".env")).expect("root can write");
             std::fs::write(app.join("database/database.sqlite"), "").expect("root can write");
+            // As `artisan storage:link` does it, but relative: the prepared application is copied elsewhere.
+            std::fs::create_dir(app.join("storage/app/public")).expect("root can write");
+            std::os::unix::fs::symlink("../storage/app/public", app.join("public/storage"))
+                .expect("root can write");
             self.user.own_all(&app);
             let mut composer = self.as_user("composer");
             composer

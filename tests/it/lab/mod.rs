@@ -219,8 +219,12 @@ pub(crate) fn skip(reason: &str) {
         std::env::var("HEALERD_TESTS_REQUIRE_ALL").as_deref() != Ok("1"),
         "{test} may not be skipped here: {reason}"
     );
-    // Not by `eprintln!`: the output of a test that passes is thrown away, and this must be seen.
-    writeln!(std::io::stderr(), "SKIP {test}: {reason}").expect("standard error is open");
+    // Not by `eprintln!`: the output of a test that passes is thrown away, and this must be seen. In one piece, because
+    // tests speak all at once.
+    let line = format!("SKIP {test}: {reason}\n");
+    std::io::stderr()
+        .write_all(line.as_bytes())
+        .expect("standard error is open");
 }
 
 /// The first of the usual directories that holds an executable of this name; `php-fpm` may carry its version.

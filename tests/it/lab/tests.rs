@@ -210,6 +210,48 @@ fn laravel_in_maintenance_answers_503_until_it_is_up() {
 }
 
 #[test]
+fn quiet_faults_of_laravel_are_seen_without_an_outage() {
+    let Some(lab) = Lab::open(laravel::PROGRAMS) else {
+        return;
+    };
+    let app = lab.laravel();
+    let pending = || {
+        app.artisan(&lab, &["migrate:status"])
+            .expect_success()
+            .stdout
+            .contains("| No")
+    };
+    assert!(!pending());
+    faults::migration_pending(&lab, &app);
+    assert!(pending());
+    app.artisan(&lab, &["migrate", "--force"]).expect_success();
+    assert!(!pending());
+
+    let upload = app.file("storage/app/public/upload.txt");
+    fs::write(&upload, "uploaded").unwrap();
+    assert_eq!(
+        get(&app.web.page("storage/upload.txt")).unwrap().body,
+        "uploaded"
+    );
+    faults::storage_link_missing(&app);
+    assert_eq!(status(&app.web.page("storage/upload.txt")), Some(404));
+    app.artisan(&lab, &["storage:link"]).expect_success();
+    assert_eq!(status(&app.web.page("storage/upload.txt")), Some(200));
+
+    faults::app_key_empty(&app);
+    let quiet = get(&app.web.url).unwrap();
+    faults::debug_left_on(&app);
+    let loud = get(&app.web.url).unwrap();
+    assert_eq!((quiet.status, loud.status), (500, 500));
+    let trace = "MissingAppKeyException";
+    assert!(
+        !quiet.body.contains(trace) && loud.body.contains(trace),
+        "{}",
+        loud.body
+    );
+}
+
+#[test]
 fn laravels_packages_come_back_without_a_network() {
     let Some(lab) = Lab::open(laravel::PROGRAMS) else {
         return;
@@ -286,6 +328,24 @@ fn a_missing_package_comes_back_without_a_network() {
         gone,
         Vec::<String>::new(),
         "the lock file brings back the same bytes"
+    );
+
+    let manifest = app.path.join("package.json");
+    let good = fs::read(&manifest).unwrap();
+    let refused = |code: &str| {
+        let said = app.npm(&lab, &["ci", "--offline"]);
+        assert_ne!(said.code, Some(0), "{code}");
+        assert!(said.stderr.contains(code), "{code}: {}", said.stderr);
+        fs::write(&manifest, &good).unwrap();
+    };
+    faults::lock_out_of_step(&lab, &app);
+    refused("EUSAGE");
+    faults::package_json_cut(&app);
+    refused("EJSONPARSE");
+    assert_eq!(
+        status(&app.url),
+        Some(200),
+        "a running process does not read its manifest"
     );
 }
 
