@@ -94,8 +94,19 @@ const PROOFS: &[&str] = &[
     "crate::act::Unsettled",
 ];
 
-/// The agent's modules that do nothing to a host; the daemon's pure modules may use them too.
-const AGENT_PURE: &[&str] = &["protocol", "tree", "step", "probe::spec", "units"];
+/// The agent's modules that do nothing to a host, and single functions of that kind elsewhere; the daemon's pure modules
+/// may use them too.
+const AGENT_PURE: &[&str] = &[
+    "protocol",
+    "tree",
+    "step",
+    "units",
+    "probe::spec",
+    "probe::reference",
+    "probe::validate",
+    "probe::http_url",
+    "probe::unit::is_unit_name",
+];
 
 /// Nothing pure names these: effects, clocks, randomness, and crates that bring them.
 const IMPURE: &[&str] = &[
