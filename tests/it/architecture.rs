@@ -138,6 +138,12 @@ fn an_offence_is_noticed_and_told_by_file_and_line() {
             1,
         ),
         (
+            "pure opens a socket beside an address",
+            "decide/mod.rs",
+            "use std::net::{IpAddr, TcpStream};",
+            1,
+        ),
+        (
             "pure asks the clock",
             "verify/mod.rs",
             "fn f() { std::time::Instant::now(); }",
@@ -230,6 +236,11 @@ fn what_the_design_allows_is_no_offence() {
             "comments say what they like",
             "decide/mod.rs",
             "//! See [`crate::engine::cycle`].\n// std::fs",
+        ),
+        (
+            "addresses are values",
+            "guard/mod.rs",
+            "use std::net::{IpAddr, SocketAddr};",
         ),
         (
             "durations are values",

@@ -133,6 +133,17 @@ const IMPURE: &[&str] = &[
     "tracing",
 ];
 
+/// Of those, what is a mere value.
+const VALUES: &[&str] = &[
+    "std::net::AddrParseError",
+    "std::net::IpAddr",
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "std::net::SocketAddr",
+    "std::net::SocketAddrV4",
+    "std::net::SocketAddrV6",
+];
+
 /// The agent stays small and static.
 pub(super) const NOT_IN_THE_AGENT: &[&str] = &[
     "axum", "healerd", "hyper", "reqwest", "russh", "sqlx", "tokio",
@@ -148,6 +159,10 @@ pub(super) struct Offence {
 
 fn within(path: &Named, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| path.is_below(prefix))
+}
+
+fn has_effects(path: &Named) -> bool {
+    within(path, IMPURE) && !within(path, VALUES)
 }
 
 /// A path from the crate's root, whichever way it was written: `super::` chains are resolved by the file's place.
@@ -222,7 +237,7 @@ pub(super) fn judge(file: &str, text: &str) -> Vec<Offence> {
                     format!("`{home}` must not use `{}`", path.text()),
                 ));
             }
-        } else if pure && within(path, IMPURE) {
+        } else if pure && has_effects(path) {
             offences.push(told(
                 path.line,
                 format!("`{home}` is pure and must not use `{}`", path.text()),
@@ -279,7 +294,7 @@ pub(super) fn judge_agent(file: &str, text: &str) -> Vec<Offence> {
         if !is_pure(&here) {
             continue;
         }
-        if within(path, IMPURE) {
+        if has_effects(path) {
             tell(
                 path.line,
                 format!("`{here}` is pure and must not use `{}`", path.text()),
