@@ -138,6 +138,12 @@ fn an_offence_is_noticed_and_told_by_file_and_line() {
             1,
         ),
         (
+            "settings ask the clock",
+            "config/app.rs",
+            "use crate::system::{CronSchedule, RealClock};",
+            1,
+        ),
+        (
             "pure opens a socket beside an address",
             "decide/mod.rs",
             "use std::net::{IpAddr, TcpStream};",
@@ -236,6 +242,11 @@ fn what_the_design_allows_is_no_offence() {
             "comments say what they like",
             "decide/mod.rs",
             "//! See [`crate::engine::cycle`].\n// std::fs",
+        ),
+        (
+            "a schedule is a value",
+            "config/app.rs",
+            "use crate::system::CronSchedule;",
         ),
         (
             "addresses are values",

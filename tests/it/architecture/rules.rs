@@ -94,6 +94,13 @@ const PROOFS: &[&str] = &[
     "crate::act::Unsettled",
 ];
 
+/// Single values that one module may take from where it may not look otherwise.
+const EXCEPTIONS: &[(&str, &[&str])] = &[(
+    // A schedule is judged where it is read; it is a pure value of the one home that names the cron crate.
+    "config",
+    &["crate::system::CronSchedule", "crate::system::CronError"],
+)];
+
 /// The agent's modules that do nothing to a host, and single functions of that kind elsewhere; the daemon's pure modules
 /// may use them too.
 const AGENT_PURE: &[&str] = &[
@@ -230,7 +237,10 @@ pub(super) fn judge(file: &str, text: &str) -> Vec<Offence> {
             let allowed = used == home
                 || *may_use == ANYTHING
                 || may_use.contains(&used.as_str())
-                || (STAGE == *may_use && within(&path, PROOFS));
+                || (STAGE == *may_use && within(&path, PROOFS))
+                || EXCEPTIONS
+                    .iter()
+                    .any(|(name, values)| name == home && within(&path, values));
             if !allowed {
                 offences.push(told(
                     path.line,
