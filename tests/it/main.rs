@@ -1,0 +1,11 @@
+//! The integration tests: one binary, a module per subject.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside the program: they make and break files, start programs and wait with the real clock"
+)]
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod lab;
