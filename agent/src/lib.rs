@@ -9,6 +9,7 @@
 //!
 //! The modules, in the order in which a heal meets them:
 
+pub mod command;
 pub mod confine;
 pub mod crash;
 pub mod identity;
