@@ -1,0 +1,15 @@
+//! The agent as its caller sees it: real processes, real signals, frames over pipes.
+//!
+//! Everything here runs as an ordinary user of its own number, dropped to from root. Without root there is nobody to
+//! drop to, so every test then runs as the caller.
+
+#[path = "runner/client.rs"]
+mod client;
+#[path = "runner/confinement.rs"]
+mod confinement;
+#[path = "runner/crashes.rs"]
+mod crashes;
+#[path = "runner/demonstration.rs"]
+mod demonstration;
+#[path = "runner/refusals.rs"]
+mod refusals;
