@@ -29,7 +29,7 @@ const PM2_LIST_BYTES: usize = 16 << 20;
 /// The locks that came with the process, for its whole life.
 struct Locks {
     _heal: File,
-    _target: File,
+    target: File,
 }
 
 /// Runs the action of a heal whose intent is on disk. Silent: the record is its only voice.
@@ -44,7 +44,7 @@ pub(crate) fn main(prefix: &[String], state: &Path, heal: &str) -> ExitCode {
 fn supervise(prefix: &[String], state: &Path, heal: &str) -> io::Result<()> {
     let witness = Witness::open(state).map_err(io::Error::other)?;
     let directory = witness.directory(heal).map_err(io::Error::other)?;
-    let _locks = take_locks(&directory)?;
+    let locks = take_locks(&directory)?;
     rustix::process::setsid()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let intent = witness
@@ -74,6 +74,8 @@ fn supervise(prefix: &[String], state: &Path, heal: &str) -> io::Result<()> {
     let mut finished = action.run()?;
     finished.duration_ms = boot_clock_ms().saturating_sub(began);
     point("run.effects.durable");
+    // Whoever reads `finished` may start the next thing here at once. Nothing of this action is alive any more.
+    rustix::fs::flock(&locks.target, FlockOperation::Unlock)?;
     files::replace(&directory, "finished", &finished)?;
     point("run.finished");
     Ok(())
@@ -91,7 +93,7 @@ fn take_locks(directory: &Path) -> io::Result<Locks> {
     }
     Ok(Locks {
         _heal: heal,
-        _target: target,
+        target,
     })
 }
 

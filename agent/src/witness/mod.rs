@@ -203,7 +203,6 @@ impl Witness {
         if fs::symlink_metadata(directory.join(DECIDED)).is_ok() {
             return Err(already());
         }
-        let target_lock = self.occupy(real_root)?;
         files::private_directory(&directory)
             .map_err(|error| system("create the heal's record", &error))?;
         let heal_lock = files::open_lock(&directory.join("lock"))
@@ -213,6 +212,7 @@ impl Witness {
         {
             return Err(already());
         }
+        let target_lock = self.occupy(real_root)?;
         crate::crash::point("run.witness.locked");
         let intent = Intent {
             start: start.clone(),

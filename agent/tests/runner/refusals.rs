@@ -7,7 +7,7 @@ use healer_agent::protocol::{Answer, How, RefusalCode, Request, VERSION, Witness
 use healer_agent::step::{Bits, Step};
 use healer_agent::tree::{Digest, TreePath};
 
-use crate::client::{Agent, OWNER, Place, script};
+use crate::client::{Agent, OWNER, Place, script, wait_for};
 
 #[test]
 fn of_many_racing_starts_exactly_one_runs() {
@@ -22,6 +22,8 @@ fn of_many_racing_starts_exactly_one_runs() {
                 let start = place.start("h1", vec![script(&text, 20_000)]);
                 barrier.wait();
                 let answer = agent.start(start);
+                // One that lost may ask before the winner's intent stands.
+                wait_for("the winner", || agent.look("h1") != WitnessState::Absent);
                 (answer, agent.finished("h1").how)
             })
         })
