@@ -40,7 +40,7 @@ impl Runner {
     /// # Errors
     /// With the reason; nothing of the action has run then, and nothing will.
     pub fn start(&self, start: &Start) -> Result<Child, Refusal> {
-        let real = files::real_roots(&start.target)?;
+        let real = crate::roots::Roots::open(&start.target)?.real();
         self.check(start, &real)?;
         let root = real.first().map(String::as_str).unwrap_or_default();
         let begun = self.witness.begin(start, root)?;

@@ -214,12 +214,8 @@ impl Action<'_> {
                 timeout_ms,
             } => {
                 let start = &self.intent.start;
-                let plan = confine::plan(
-                    Path::new(files.root()),
-                    &start.writes,
-                    &start.scratch,
-                    self.abi,
-                );
+                let root = files.paths().into_iter().next().unwrap_or_default();
+                let plan = confine::plan(&root, &start.writes, &start.scratch, self.abi);
                 let before = match files.before() {
                     Ok(before) => before,
                     Err(message) => return Ok(self.failed(step, &message)),
@@ -235,7 +231,7 @@ impl Action<'_> {
                     )
                 };
                 let ended = program::run(self.prefix, &program, cancelled);
-                files.after(&before);
+                files.after(before);
                 point("run.walked_after");
                 self.confined &= plan.confined || ended.not_started.is_some();
                 let success = ended.exit.is_some_and(|exit| ok.contains(&exit));
@@ -289,7 +285,7 @@ impl Action<'_> {
         Program {
             argv: Vec::new(),
             environment: std::collections::BTreeMap::new(),
-            directory: PathBuf::from(files.root()),
+            directory: files.paths().into_iter().next().unwrap_or_default(),
             orders: helper::Orders {
                 parent: rustix::process::getpid().as_raw_nonzero().get(),
                 ..helper::Orders::default()
@@ -363,7 +359,7 @@ impl Action<'_> {
         if listed.exit != Some(0) {
             return Ok(listed);
         }
-        let roots: Vec<PathBuf> = files.roots().iter().map(PathBuf::from).collect();
+        let roots = files.paths();
         let numbers = pm2::select(&listed.stdout.bytes(), name, &roots)?;
         // Asked again: between the two the daemon may have died, and pm2 would start another one below us.
         pm2::daemon(&home, uid)?;

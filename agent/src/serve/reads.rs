@@ -9,11 +9,16 @@ use super::Shared;
 use super::answer::Answered;
 use crate::identity::Identity;
 use crate::protocol::{Answer, BODY_BYTES_MAX, CheckProbes, Refusal, RefusalCode, Target};
+use crate::roots::Roots;
 use crate::tree::{Pattern, StatKey, TreePath};
+use crate::walk;
 use crate::witness::{check_id, refuse};
 
 /// JSON of one page of entries or effects: fits a frame with room to spare.
 const PAGE_BYTES: usize = 700 << 10;
+
+/// Most entries of one page: about as many as fit a frame, so that little is walked in vain.
+const ENTRIES_MAX: usize = 2_000;
 
 /// What to list.
 pub(super) struct List {
@@ -49,11 +54,69 @@ pub(super) fn round(
 }
 
 pub(super) fn list(shared: &Shared, list: &List, deadline: Instant) -> Result<Answer, Refusal> {
-    let _ = (shared, list, deadline, PAGE_BYTES);
-    Err(refuse(
-        RefusalCode::System,
-        "lists are not there yet".to_owned(),
-    ))
+    let roots = Roots::open(&list.target)?;
+    let real = roots.real();
+    if shared.runner.identity == Identity::Root {
+        let prefixes: Vec<TreePath> = list.members.iter().map(Pattern::fixed_prefix).collect();
+        if list.digests || !shared.runner.allowed.covers(&real, prefixes.iter()) {
+            return Err(refuse(
+                RefusalCode::NotAllowed,
+                "a root agent lists metadata below the allow list's paths, nothing else".to_owned(),
+            ));
+        }
+    }
+    let entries_max = usize::try_from(list.entries_max)
+        .unwrap_or(ENTRIES_MAX)
+        .clamp(1, ENTRIES_MAX);
+    let page = walk::list(
+        &roots,
+        &list.members,
+        list.after.as_ref(),
+        list.digests,
+        entries_max,
+        deadline,
+    )?;
+    Ok(cut(real, page, PAGE_BYTES))
+}
+
+/// What of a page fits into a frame. The rest is asked for again, after the last path of both lists.
+fn cut(roots: Vec<String>, page: walk::ListPage, bytes_max: usize) -> Answer {
+    let mut entries = page.entries.into_iter().peekable();
+    let mut unreadable = page.unreadable.into_iter().peekable();
+    let (mut kept, mut told, mut bytes) = (Vec::new(), Vec::new(), 0);
+    loop {
+        // In path order over both lists: what is left out must come after all that is kept.
+        let entry_first = match (entries.peek(), unreadable.peek()) {
+            (Some(entry), Some(other)) => entry.0 <= other.0,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => break,
+        };
+        bytes += if entry_first {
+            entries.peek().map_or(0, |entry| json_length(entry))
+        } else {
+            unreadable.peek().map_or(0, |entry| json_length(entry))
+        };
+        if bytes > bytes_max && !(kept.is_empty() && told.is_empty()) {
+            return Answer::List {
+                roots,
+                entries: kept,
+                unreadable: told,
+                more: true,
+            };
+        }
+        if entry_first {
+            kept.extend(entries.next());
+        } else {
+            told.extend(unreadable.next());
+        }
+    }
+    Answer::List {
+        roots,
+        entries: kept,
+        unreadable: told,
+        more: page.more,
+    }
 }
 
 pub(super) fn read(
@@ -65,11 +128,14 @@ pub(super) fn read(
     budget: u32,
 ) -> Answered {
     only_app(shared, "read contents")?;
-    let _ = (target, path, expect, offset, budget);
-    Err(refuse(
-        RefusalCode::System,
-        "reading is not there yet".to_owned(),
-    ))
+    let roots = Roots::open(target)?;
+    let (bytes, end) = walk::read(&roots, path, expect, offset, capped(budget))?;
+    Ok((Answer::Read { end }, bytes))
+}
+
+/// Bytes that a value takes as JSON, with its comma.
+fn json_length(value: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len() + 1)
 }
 
 fn capped(budget: u32) -> usize {

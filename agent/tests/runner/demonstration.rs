@@ -179,5 +179,9 @@ fn a_program_gets_a_small_clean_world() {
     let text = String::from_utf8_lossy(&bytes);
     let ignored = text.strip_prefix(&want).unwrap_or_else(|| panic!("{text}"));
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
-    assert_eq!(ignored & (1 << 12), 0, "a broken pipe ends it, as anywhere else");
+    assert_eq!(
+        ignored & (1 << 12),
+        0,
+        "a broken pipe ends it, as anywhere else"
+    );
 }
