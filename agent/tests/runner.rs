@@ -7,9 +7,14 @@
 mod client;
 #[path = "runner/confinement.rs"]
 mod confinement;
+#[cfg(feature = "crash-points")]
+#[path = "runner/crash_points.rs"]
+mod crash_points;
 #[path = "runner/crashes.rs"]
 mod crashes;
 #[path = "runner/demonstration.rs"]
 mod demonstration;
+#[path = "runner/effects.rs"]
+mod effects;
 #[path = "runner/refusals.rs"]
 mod refusals;
