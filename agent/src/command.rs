@@ -79,7 +79,9 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
     let mut text = format!("error: {error}\n");
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!("  cause: {error}\n"));
+        text += "  cause: ";
+        text += &error.to_string();
+        text.push('\n');
         cause = error.source();
     }
     // With standard error gone there is nobody left to tell.

@@ -3,6 +3,12 @@
 //! Everything here runs as an ordinary user of its own number, dropped to from root. Without root there is nobody to
 //! drop to, so every test then runs as the caller.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets what it does not expect fails there and then"
+)]
+
 #[path = "runner/client.rs"]
 mod client;
 #[path = "runner/confinement.rs"]

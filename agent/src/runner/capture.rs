@@ -15,7 +15,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     /// Kept from the beginning, and again from the end.
-    kept_bytes: usize,
+    end_bytes: usize,
     head: Vec<u8>,
     tail: VecDeque<u8>,
     pub(super) total: u64,
@@ -28,9 +28,9 @@ impl Default for Kept {
 }
 
 impl Kept {
-    pub(super) fn new(kept_bytes: usize) -> Self {
+    pub(super) fn new(end_bytes: usize) -> Self {
         Self {
-            kept_bytes,
+            end_bytes,
             head: Vec::new(),
             tail: VecDeque::new(),
             total: 0,
@@ -39,11 +39,11 @@ impl Kept {
 
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         self.total += bytes.len() as u64;
-        let room = self.kept_bytes.saturating_sub(self.head.len());
+        let room = self.end_bytes.saturating_sub(self.head.len());
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(first);
-        bytes = &rest[rest.len().saturating_sub(self.kept_bytes)..];
-        let surplus = (self.tail.len() + bytes.len()).saturating_sub(self.kept_bytes);
+        bytes = &rest[rest.len().saturating_sub(self.end_bytes)..];
+        let surplus = (self.tail.len() + bytes.len()).saturating_sub(self.end_bytes);
         self.tail.drain(..surplus);
         self.tail.extend(bytes);
     }

@@ -18,7 +18,7 @@ use crate::walk::{self, Limits};
 
 /// How far each of the two walks around a program may go.
 const ENTRIES_MAX: usize = 500_000;
-const WALK_TIME: Duration = Duration::from_secs(120);
+const WALK_TIME: Duration = Duration::from_mins(2);
 
 /// The application's files as one action sees them.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Files {
     }
 
     /// Walks the root when the program's processes are gone, and records what differs.
-    pub(super) fn after(&mut self, before: Before) {
+    pub(super) fn after(&mut self, before: &Before) {
         let Ok((manifest, unreadable)) = self.walk(true) else {
             self.complete = false;
             return;

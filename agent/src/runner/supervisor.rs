@@ -231,7 +231,7 @@ impl Action<'_> {
                     )
                 };
                 let ended = program::run(self.prefix, &program, cancelled);
-                files.after(before);
+                files.after(&before);
                 point("run.walked_after");
                 self.confined &= plan.confined || ended.not_started.is_some();
                 let success = ended.exit.is_some_and(|exit| ok.contains(&exit));

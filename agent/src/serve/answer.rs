@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{Shared, changes, reads, room};
+use crate::probe::Deadline;
 use crate::protocol::{Answer, Hello, Refusal, RefusalCode, Request, VERSION};
 use crate::witness::{boot_clock_ms, boot_id, refuse, system};
 
@@ -14,7 +15,7 @@ use crate::witness::{boot_clock_ms, boot_id, refuse, system};
 pub(super) const LOOK_WAIT_MS_MAX: u64 = 60_000;
 
 /// Requests without a deadline of their own have this one.
-const ORDINARY: Duration = Duration::from_secs(60);
+const ORDINARY: Duration = Duration::from_mins(1);
 
 /// Longest deadline that is taken seriously.
 const DEADLINE_MS_MAX: u64 = 3_600_000;
@@ -55,7 +56,7 @@ pub(super) fn changes(request: &Request) -> bool {
 pub(super) fn answer(
     shared: &Arc<Shared>,
     request: Request,
-    body: Vec<u8>,
+    body: &[u8],
     cancelled: &AtomicBool,
 ) -> Answered {
     let plain = |answer: Answer| (answer, Vec::new());
@@ -68,7 +69,10 @@ pub(super) fn answer(
             target,
             checks,
             deadline_ms,
-        } => reads::round(shared, &target, &checks, until(deadline_ms)).map(plain),
+        } => {
+            let deadline = Deadline::after(Duration::from_millis(deadline_ms.min(DEADLINE_MS_MAX)));
+            reads::round(shared, &target, &checks, deadline, cancelled).map(plain)
+        }
         Request::List {
             target,
             members,
@@ -114,7 +118,7 @@ pub(super) fn answer(
             digest,
             offset,
             last,
-        } => changes::stage(shared, &heal, digest, offset, last, &body).map(plain),
+        } => changes::stage(shared, &heal, digest, offset, last, body).map(plain),
         Request::Undo {
             heal,
             target,

@@ -2,18 +2,26 @@
 //!
 //! Each one belongs to the daemon that owns the records; another one may look and nothing else.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Shared, lock, stage as staging};
+use crate::identity::Identity;
 use crate::protocol::{Answer, Refusal, RefusalCode, Start, Target, UndoItem, WitnessState};
+use crate::restore;
+use crate::roots::Roots;
 use crate::runner::descendants;
 use crate::tree::Digest;
 use crate::witness::{check_id, refuse};
 
 /// How often a waiting `Look` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// JSON of one page of effects when an undo is compared with them.
+const EFFECTS_BYTES: usize = 1 << 20;
 
 /// Most paths of one undo request.
 const UNDO_ITEMS_MAX: usize = 10_000;
@@ -53,13 +61,15 @@ fn state(shared: &Shared, heal: &str) -> Result<WitnessState, Refusal> {
 }
 
 fn cleared(heal: &str, state: WitnessState) -> WitnessState {
-    match state {
-        WitnessState::Interrupted {
-            step,
-            same_boot: true,
-        } if !descendants::end_marked(heal) => WitnessState::Running { step },
-        other => other,
+    if let WitnessState::Interrupted {
+        step,
+        same_boot: true,
+    } = state
+        && !descendants::end_marked(heal)
+    {
+        return WitnessState::Running { step };
     }
+    state
 }
 
 pub(super) fn look(
@@ -126,11 +136,58 @@ pub(super) fn undo(
             format!("an undo takes at most {UNDO_ITEMS_MAX} paths at once"),
         ));
     }
-    let _ = (target, deadline);
-    Err(refuse(
-        RefusalCode::System,
-        "undo is not there yet".to_owned(),
-    ))
+    let roots = Roots::open(target)?;
+    let real = roots.real();
+    if shared.runner.identity == Identity::Root {
+        root_may_undo(shared, heal, &real, items)?;
+    }
+    let _occupied = shared
+        .runner
+        .witness
+        .occupy(real.first().map(String::as_str).unwrap_or_default())?;
+    let staged = shared.runner.witness.stage(heal);
+    let stage = |digest: &Digest| File::open(staged.join(digest.to_string()));
+    let outcomes = restore::undo(&roots, &stage, heal, items, deadline);
+    Ok(Answer::Undone { outcomes })
+}
+
+/// Root gives back the metadata that it changed itself, as it recorded it, and nothing else.
+fn root_may_undo(
+    shared: &Shared,
+    heal: &str,
+    real_roots: &[String],
+    items: &[UndoItem],
+) -> Result<(), Refusal> {
+    let refused = |message: String| Err(refuse(RefusalCode::NotAllowed, message));
+    let covered = shared
+        .runner
+        .allowed
+        .covers(real_roots, items.iter().map(|item| &item.path));
+    if !covered {
+        return refused("the undo reaches beyond this host's allow list".to_owned());
+    }
+    let mut recorded = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let (page, more) = shared
+            .runner
+            .witness
+            .effects(heal, after.as_ref(), EFFECTS_BYTES)?;
+        after = page.last().map(|effect| effect.path.clone());
+        recorded.extend(page.into_iter().map(|effect| (effect.path.clone(), effect)));
+        if !more {
+            break;
+        }
+    }
+    for item in items {
+        let as_recorded = recorded
+            .get(&item.path)
+            .is_some_and(|effect| effect.before == item.before && effect.after == item.after);
+        if !as_recorded {
+            return refused(format!("`{}` is not as this agent changed it", item.path));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn forget(shared: &Shared, heal: &str, witness: bool) -> Result<Answer, Refusal> {

@@ -29,7 +29,7 @@ pub const REQUESTS_MAX: usize = 32;
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 
 /// Time for requests that change something to come to their end after the input ended.
-const CHANGES_END: Duration = Duration::from_secs(600);
+const CHANGES_END: Duration = Duration::from_mins(10);
 
 /// What all threads of a connection share.
 pub(crate) struct Shared {
@@ -153,13 +153,26 @@ impl Shared {
                 self.changed.notify_all();
                 self.send(id, &Answer::Cancelled, Vec::new());
             }
-            _ if self.owner().is_none() => {
-                self.refuse(
-                    id,
-                    refuse(RefusalCode::Version, "say hello first".to_owned()),
-                );
+            Request::Round { .. }
+            | Request::List { .. }
+            | Request::Read { .. }
+            | Request::Start(_)
+            | Request::Look { .. }
+            | Request::Output { .. }
+            | Request::Effects { .. }
+            | Request::CancelAction { .. }
+            | Request::Settle { .. }
+            | Request::Stage { .. }
+            | Request::Undo { .. }
+            | Request::Forget { .. }
+            | Request::Room { .. } => {
+                if self.owner().is_some() {
+                    self.work(id, request, body);
+                } else {
+                    let refusal = refuse(RefusalCode::Version, "say hello first".to_owned());
+                    self.refuse(id, refusal);
+                }
             }
-            request => self.work(id, request, body),
         }
     }
 
@@ -187,7 +200,7 @@ impl Shared {
         let started = std::thread::Builder::new().spawn(move || {
             // A panic is a bug of ours; it must cost one answer and not leave the caller waiting for ever.
             let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                answer::answer(&shared, request, body, &cancelled)
+                answer::answer(&shared, request, &body, &cancelled)
             }));
             let (answer, body) = match answered {
                 Ok(Ok(answered)) => answered,
@@ -272,7 +285,7 @@ impl Shared {
                 .values()
                 .filter_map(|request| request.deadline)
                 .min();
-            let wait = next.map_or(Duration::from_secs(3600), |next| {
+            let wait = next.map_or(Duration::from_hours(1), |next| {
                 next.saturating_duration_since(Instant::now())
                     .max(Duration::from_millis(1))
             });

@@ -3,11 +3,13 @@
 //! A root agent looks at the metadata that its allow list covers, because that is what it may have to give back, and
 //! at nothing else: it runs no probes and reads no contents.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::Shared;
 use super::answer::Answered;
 use crate::identity::Identity;
+use crate::probe::{self, Deadline};
 use crate::protocol::{Answer, BODY_BYTES_MAX, CheckProbes, Refusal, RefusalCode, Target};
 use crate::roots::Roots;
 use crate::tree::{Pattern, StatKey, TreePath};
@@ -43,14 +45,12 @@ pub(super) fn round(
     shared: &Shared,
     target: &Target,
     checks: &[CheckProbes],
-    deadline: Instant,
+    deadline: Deadline,
+    cancelled: &AtomicBool,
 ) -> Result<Answer, Refusal> {
     only_app(shared, "run probes")?;
-    let _ = (target, checks, deadline);
-    Err(refuse(
-        RefusalCode::System,
-        "probes are not there yet".to_owned(),
-    ))
+    let (roots, checks) = probe::round(target, checks, deadline, cancelled)?;
+    Ok(Answer::Round { roots, checks })
 }
 
 pub(super) fn list(shared: &Shared, list: &List, deadline: Instant) -> Result<Answer, Refusal> {
@@ -93,9 +93,9 @@ fn cut(roots: Vec<String>, page: walk::ListPage, bytes_max: usize) -> Answer {
             (None, None) => break,
         };
         bytes += if entry_first {
-            entries.peek().map_or(0, |entry| json_length(entry))
+            entries.peek().map_or(0, json_length)
         } else {
-            unreadable.peek().map_or(0, |entry| json_length(entry))
+            unreadable.peek().map_or(0, json_length)
         };
         if bytes > bytes_max && !(kept.is_empty() && told.is_empty()) {
             return Answer::List {

@@ -75,10 +75,14 @@ pub(crate) fn refuse(code: RefusalCode, message: String) -> Refusal {
 }
 
 pub(crate) fn system(what: &str, error: &io::Error) -> Refusal {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RefusalCode::NoRoom,
-        io::ErrorKind::PermissionDenied => RefusalCode::Denied,
-        _ => RefusalCode::System,
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
+    let kind = error.kind();
+    let code = if matches!(kind, StorageFull | QuotaExceeded) {
+        RefusalCode::NoRoom
+    } else if kind == PermissionDenied {
+        RefusalCode::Denied
+    } else {
+        RefusalCode::System
     };
     refuse(code, format!("cannot {what}: {error}"))
 }
@@ -353,15 +357,15 @@ impl Witness {
                     format!("step {step} of {heal} has no output"),
                 )
             })?;
-        let head_end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0);
-        let head: OutputHead = files::decode(bytes.get(..head_end).unwrap_or_default())
+        let line_end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+        let output: OutputHead = files::decode(bytes.get(..line_end).unwrap_or_default())
             .map_err(|error| system("read the output", &error))?;
-        let kept = bytes.get(head_end + 1..).unwrap_or_default();
+        let kept = bytes.get(line_end + 1..).unwrap_or_default();
         let from = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(kept.len());
         let to = from.saturating_add(budget).min(kept.len());
-        Ok((kept[from..to].to_vec(), head.total, to == kept.len()))
+        Ok((kept[from..to].to_vec(), output.total, to == kept.len()))
     }
 
     /// Drops the whole record of a heal that ended.
