@@ -22,5 +22,7 @@ mod crashes;
 mod demonstration;
 #[path = "runner/effects.rs"]
 mod effects;
+#[path = "runner/pm2.rs"]
+mod pm2;
 #[path = "runner/refusals.rs"]
 mod refusals;

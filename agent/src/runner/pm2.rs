@@ -17,6 +17,8 @@ use super::descendants;
 pub(super) struct Daemon {
     pub(super) home: PathBuf,
     pub(super) pid: i32,
+    /// Where its node lies, and beside it usually the pm2 that belongs to it (a version manager's directory).
+    pub(super) programs: Option<PathBuf>,
 }
 
 /// Looks for the daemon of this `PM2_HOME`, run by `uid`.
@@ -54,6 +56,9 @@ pub(super) fn daemon(home: &Path, uid: u32) -> Result<Daemon, String> {
     Ok(Daemon {
         home: home.to_owned(),
         pid,
+        programs: fs::read_link(format!("{process}/exe"))
+            .ok()
+            .and_then(|node| node.parent().map(Path::to_owned)),
     })
 }
 

@@ -135,7 +135,7 @@ pub(super) fn base_environment() -> BTreeMap<String, String> {
 }
 
 /// Finds a program: an absolute path, a path below `directory`, or a name in the search path.
-pub(super) fn find(name: &str, directory: &Path) -> Result<PathBuf, String> {
+pub(super) fn find(name: &str, directory: &Path, search_path: &str) -> Result<PathBuf, String> {
     if name.contains('/') {
         let path = directory.join(name);
         return if is_program(&path) {
@@ -144,11 +144,12 @@ pub(super) fn find(name: &str, directory: &Path) -> Result<PathBuf, String> {
             Err(format!("{name} is not a program that can be started"))
         };
     }
-    SEARCH_PATH
+    search_path
         .split(':')
+        .filter(|folder| folder.starts_with('/'))
         .map(|folder| Path::new(folder).join(name))
         .find(|path| is_program(path))
-        .ok_or_else(|| format!("no program `{name}` in {SEARCH_PATH}"))
+        .ok_or_else(|| format!("no program `{name}` in {search_path}"))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -179,7 +180,14 @@ pub(super) fn run(prefix: &[String], program: &Program, cancelled: &dyn Fn() -> 
     if let Err(reason) = check(&program.argv, &program.environment) {
         return Ended::not_started(reason);
     }
-    let path = match find(&program.argv[0], &program.directory) {
+    let path = match find(
+        &program.argv[0],
+        &program.directory,
+        program
+            .environment
+            .get("PATH")
+            .map_or(SEARCH_PATH, String::as_str),
+    ) {
         Ok(path) => path,
         Err(reason) => return Ended::not_started(reason),
     };
@@ -314,15 +322,22 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let local = root.path().join("tool");
         std::fs::write(&local, "").unwrap();
-        assert!(find("./tool", root.path()).is_err());
+        assert!(find("./tool", root.path(), SEARCH_PATH).is_err());
         std::fs::set_permissions(&local, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(find("./tool", root.path()).is_ok());
+        assert!(find("./tool", root.path(), SEARCH_PATH).is_ok());
         assert!(
-            find("tool", root.path()).is_err(),
+            find("tool", root.path(), SEARCH_PATH).is_err(),
             "never from the directory by bare name"
         );
-        assert_eq!(find("/bin/sh", root.path()).unwrap(), Path::new("/bin/sh"));
-        assert!(find("true", root.path()).is_ok());
+        assert_eq!(
+            find("/bin/sh", root.path(), SEARCH_PATH).unwrap(),
+            Path::new("/bin/sh")
+        );
+        assert!(find("true", root.path(), SEARCH_PATH).is_ok());
+        assert!(
+            find("true", root.path(), "bin:.").is_err(),
+            "only absolute folders"
+        );
     }
 
     #[test]

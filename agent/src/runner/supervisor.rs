@@ -338,10 +338,14 @@ impl Action<'_> {
         let home = home.map_or_else(|| Path::new(&user_home).join(".pm2"), PathBuf::from);
         let uid = rustix::process::geteuid().as_raw();
         let daemon = pm2::daemon(&home, uid)?;
-        let environment = std::collections::BTreeMap::from([(
-            "PM2_HOME".to_owned(),
-            daemon.home.display().to_string(),
-        )]);
+        let search_path = daemon.programs.as_deref().map_or_else(
+            || program::SEARCH_PATH.to_owned(),
+            |own| format!("{}:{}", own.display(), program::SEARCH_PATH),
+        );
+        let environment = std::collections::BTreeMap::from([
+            ("PM2_HOME".to_owned(), daemon.home.display().to_string()),
+            ("PATH".to_owned(), search_path),
+        ]);
         let writable = vec![daemon.home.clone()];
         let confined = self.abi >= 3;
         let ask = |argv: Vec<String>, kept_bytes: usize| {
