@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,15 +16,31 @@ use super::{Spot, Step, Undo, at, in_place};
 use crate::protocol::{UndoItem, UndoResult};
 use crate::roots::{absent, by_handle, kind, open_entry};
 use crate::tree::diff::{Attribute, Merge, merge, same_content, same_kind, same_state};
-use crate::tree::{Content, EntryState, Meta, path};
-use crate::walk::{digest, state_at, state_of};
+use crate::tree::{Content, EntryState, Meta, Stamp, path};
+use crate::walk::{digest, key_of, state_at, state_of};
 
 /// How often a path that changes under our hands is decided about.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// What a temporary name holds.
+/// What we made: anything else under its name, or any write to it, is somebody's.
+#[derive(PartialEq)]
 struct Built {
     inode: (u64, u64),
+    size: u64,
+    mtime: Stamp,
+    attributes: (u32, u32, u32),
+}
+
+impl Built {
+    fn of(handle: BorrowedFd<'_>) -> io::Result<Self> {
+        let key = key_of(handle)?;
+        Ok(Self {
+            inode: (key.dev, key.ino),
+            size: key.size,
+            mtime: key.mtime,
+            attributes: (key.mode, key.uid, key.gid),
+        })
+    }
 }
 
 impl Undo<'_> {
@@ -132,7 +148,7 @@ impl Undo<'_> {
         content: &Content,
         to: &Meta,
     ) -> io::Result<Step> {
-        let linked = self.link_anchor(item, place, &place.name)?;
+        let linked = self.link_anchor(item, place, &place.name, to)?;
         if !linked {
             self.build(place, item, content, to)?;
             at("undo.ready");
@@ -161,15 +177,13 @@ impl Undo<'_> {
         if stays_in_inode(item, now, content) {
             return in_place::rewrite(place, now, &self.content(item)?, to);
         }
-        if !self.link_anchor(item, place, &place.ready)? {
+        if !self.link_anchor(item, place, &place.ready, to)? {
             self.build(place, item, content, to)?;
             at("undo.made");
             place.rename_new(&place.making, &place.ready)?;
         }
         let ready = open_entry(place.directory(), &place.ready)?;
-        let built = Built {
-            inode: meta::inode(ready.as_fd())?,
-        };
+        let built = Built::of(ready.as_fd())?;
         at("undo.ready");
         match place.exchange(&place.ready, &place.name) {
             Ok(()) => {}
@@ -345,11 +359,13 @@ impl Undo<'_> {
             let Ok(Some((handle, state))) = look() else {
                 continue;
             };
-            if !same_content(&state, before) {
-                continue;
-            }
             let now = (state.key.dev, state.key.ino);
-            if now == inode {
+            // Its own turn, in its inode, may still come.
+            let untouched = other
+                .after
+                .as_ref()
+                .is_some_and(|after| same_state(&state, after));
+            if now == inode && (untouched || same_state(&state, before)) {
                 return Some(handle);
             }
             let left_by_action = other
@@ -363,11 +379,21 @@ impl Undo<'_> {
         found
     }
 
-    /// Links the rest of the group of hard links to a name beside the path, if there is one.
-    fn link_anchor(&self, item: &UndoItem, place: &Place, name: &[u8]) -> io::Result<bool> {
+    /// Links the rest of the group of hard links to a name beside the path, if there is one and the path is to have
+    /// the group's attributes.
+    fn link_anchor(
+        &self,
+        item: &UndoItem,
+        place: &Place,
+        name: &[u8],
+        to: &Meta,
+    ) -> io::Result<bool> {
         let Some(anchor) = self.anchor(item) else {
             return Ok(false);
         };
+        if item.before.as_ref().is_none_or(|before| before.meta != *to) {
+            return Ok(false);
+        }
         let from = by_handle(anchor.as_fd());
         match rustix::fs::linkat(CWD, from, place.directory(), name, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
@@ -387,6 +413,7 @@ pub(super) fn attributes(
     to: &Meta,
     label: &str,
 ) -> io::Result<Step> {
+    at("undo.attributes");
     let Some(handle) = absent(open_entry(place.directory(), &place.name))? else {
         return Ok(Step::Raced);
     };
@@ -401,7 +428,6 @@ pub(super) fn attributes(
         && to.mode & 0o6000 != 0
         && !directory
         && Mark::Mode(to.mode).write(handle.as_fd(), label);
-    at("undo.attributes");
     meta::apply(
         handle.as_fd(),
         &now.meta,
@@ -481,7 +507,7 @@ fn take_back(place: &Place, built: &Built) -> io::Result<()> {
     let Some(out) = left(place, &place.ready)? else {
         return Ok(());
     };
-    if meta::inode(out.as_fd())? == built.inode {
+    if Built::of(out.as_fd())? == *built {
         place.discard(&place.ready)?;
         return place.sync();
     }
@@ -568,7 +594,7 @@ fn stays_in_inode(item: &UndoItem, now: &EntryState, content: &Content) -> bool 
     }
     let same_inode = (before.key.dev, before.key.ino) == (now.key.dev, now.key.ino);
     let group = before.key.nlink > 1 && same_inode && now.key.nlink <= before.key.nlink;
-    group || (item.in_place && (same_inode || now.key.nlink == 1))
+    group || (item.in_place && (same_inode || (now.key.nlink == 1 && before.key.nlink == 1)))
 }
 
 /// A directory's time says only that its entries changed; it is settled when all of them are.
@@ -605,7 +631,8 @@ pub(super) fn listed(attributes: &std::collections::BTreeSet<Attribute>) -> Stri
     names.join(", ")
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Nothing can be at the path any more: a parent is not there, or is something else.
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
