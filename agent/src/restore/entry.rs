@@ -4,10 +4,10 @@
 //! compared with what was decided about; if it is something else, the rename is taken back and the decision made anew.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::meta::{self, Mark};
@@ -16,8 +16,8 @@ use super::{Spot, Step, Undo, at, in_place};
 use crate::protocol::{UndoItem, UndoResult};
 use crate::roots::{absent, by_handle, kind, open_entry};
 use crate::tree::diff::{Attribute, Merge, merge, same_content, same_kind, same_state};
-use crate::tree::{Content, EntryState, Meta, Stamp, path};
-use crate::walk::{digest, key_of, state_at, state_of};
+use crate::tree::{Content, Digest, EntryState, Meta, Stamp, path};
+use crate::walk::{digest, key_of, reopen, state_at, state_of};
 
 /// How often a path that changes under our hands is decided about.
 const ATTEMPTS_MAX: u32 = 4;
@@ -79,6 +79,10 @@ impl Undo<'_> {
                 }
             }
             let relink = self.relinks(item, now.as_ref());
+            if relink && !merge.keep.is_empty() {
+                // Somebody wrote to the file that it became a name of; which name he meant cannot be told.
+                return Ok(ended(&merge, false, note));
+            }
             if merge.restore.is_empty() && !relink {
                 return Ok(ended(&merge, restored, note));
             }
@@ -232,7 +236,7 @@ impl Undo<'_> {
         let here = place.directory();
         match content {
             Content::File { .. } => {
-                let mut staged = self.content(item)?;
+                let mut staged = self.source(place, item, content)?;
                 let file = in_place::create(place)?;
                 at("undo.making");
                 io::copy(&mut staged, &mut &file)?;
@@ -270,23 +274,37 @@ impl Undo<'_> {
             Some(Content::File {
                 digest: Some(wanted),
                 ..
-            }) => {
-                use std::io::Seek as _;
-                let mut file = (self.stage)(wanted)?;
-                file.rewind()?;
-                if digest(&mut file)? != *wanted {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "its staged content is damaged",
-                    ));
-                }
-                file.rewind()?;
-                Ok(file)
-            }
+            }) => checked((self.stage)(wanted)?, *wanted),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "its content before is not known",
             )),
+        }
+    }
+
+    /// The content that a path is to have: from the path itself where it has it, because only what differs was
+    /// staged.
+    fn source(&self, place: &Place, item: &UndoItem, content: &Content) -> io::Result<File> {
+        let Content::File {
+            digest: Some(wanted),
+            ..
+        } = content
+        else {
+            return self.content(item);
+        };
+        match (self.stage)(wanted) {
+            Ok(file) => checked(file, *wanted),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let present = open_entry(place.directory(), &place.name)?;
+                if kind(present.as_fd())? != FileType::RegularFile {
+                    return Err(error);
+                }
+                checked(
+                    File::from(reopen(present.as_fd(), OFlags::RDONLY)?),
+                    *wanted,
+                )
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -324,18 +342,21 @@ impl Undo<'_> {
         Ok(())
     }
 
-    /// Has this path, by the action, lost its place in a group of hard links that still exists, and nothing else?
+    /// Has this path, by the action, become a name of another file, so that nothing may be set in its inode, or lost
+    /// its place in a group of hard links that still exists?
     fn relinks(&self, item: &UndoItem, now: Option<&EntryState>) -> bool {
         let (Some(before), Some(after), Some(now)) = (&item.before, &item.after, now) else {
             return false;
         };
         let inode = |state: &EntryState| (state.key.dev, state.key.ino);
-        before.key.nlink > 1
-            && inode(now) == inode(after)
-            && inode(now) != inode(before)
-            && matches!(before.content, Content::File { .. })
-            && same_content(now, before)
-            && self.anchor(item).is_some()
+        let file = |state: &EntryState| matches!(state.content, Content::File { .. });
+        if !file(before) || !file(now) || inode(now) != inode(after) || inode(now) == inode(before)
+        {
+            return false;
+        }
+        let foreign = after.key.nlink > 1 && now.key.nlink > 1;
+        let lost = before.key.nlink > 1 && same_content(now, before) && self.anchor(item).is_some();
+        foreign || lost
     }
 
     /// A path of the same group of hard links that has its content from before: alive all along, or restored already.
@@ -507,7 +528,10 @@ fn take_back(place: &Place, built: &Built) -> io::Result<()> {
     let Some(out) = left(place, &place.ready)? else {
         return Ok(());
     };
-    if Built::of(out.as_fd())? == *built {
+    let now = key_of(out.as_fd())?;
+    // A link to a file that has other names loses nothing, whoever wrote to it.
+    let linked = (now.dev, now.ino) == built.inode && now.nlink > 1;
+    if linked || Built::of(out.as_fd())? == *built {
         place.discard(&place.ready)?;
         return place.sync();
     }
@@ -538,7 +562,15 @@ fn recover_displaced(place: &Place, item: &UndoItem) -> io::Result<()> {
         return Ok(());
     };
     let is = |state: Option<&EntryState>| state.is_some_and(|state| same_content(&out, state));
-    if is(item.before.as_ref()) || is(item.after.as_ref()) {
+    // A link to the group of hard links that the path belongs to, whose content has its turn elsewhere.
+    let linked = |state: &EntryState| {
+        let before = item.before.as_ref().filter(|before| before.key.nlink > 1);
+        state.key.nlink > 1
+            && before.is_some_and(|before| {
+                (before.key.dev, before.key.ino) == (state.key.dev, state.key.ino)
+            })
+    };
+    if is(item.before.as_ref()) || is(item.after.as_ref()) || linked(&out) {
         match place.discard(&place.ready) {
             Ok(()) => return place.sync(),
             Err(error) if holds_files(error) => {} // a directory that came out with somebody's files
@@ -578,7 +610,9 @@ fn sees_through(item: &UndoItem) -> bool {
 /// Where the action changed attributes only, nobody's content has to be read.
 fn needs_digest(item: &UndoItem) -> bool {
     match (&item.before, &item.after) {
-        (Some(before), Some(after)) => !same_content(before, after) || before.key.nlink > 1,
+        (Some(before), Some(after)) => {
+            !same_content(before, after) || before.key.nlink > 1 || after.key.nlink > 1
+        }
         _ => true,
     }
 }
@@ -639,9 +673,20 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
+/// A file at its start, if its content is what it is called.
+fn checked(mut file: File, wanted: Digest) -> io::Result<File> {
+    file.rewind()?;
+    if digest(&mut file)? != wanted {
+        let text = "its staged content is damaged";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
 /// Opens a directory for the settling of its own attributes.
 pub(super) fn open_directory(handle: OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let directory = kind(handle.as_fd())? == rustix::fs::FileType::Directory;
+    let directory = kind(handle.as_fd())? == FileType::Directory;
     Ok(directory.then_some(handle))
 }
 

@@ -172,13 +172,8 @@ fn finish(
         file.set_len(size)?;
     }
     at("undo.rewritten");
-    let now = state_of(file.as_fd(), false)?.meta;
-    let mut from = from.meta.clone();
-    if to.mode & 0o6000 != 0 {
-        from.mode = now.mode; // an ordinary user's write clears them
-    }
     // Lines that somebody appended have their own time.
-    meta::apply(file.as_fd(), &from, to, appended.is_empty())?;
+    meta::apply(file.as_fd(), &from.meta, to, appended.is_empty())?;
     rustix::fs::fsync(&file)?;
     at("undo.rewritten-synced");
     place.discard(&place.copy)?;

@@ -145,7 +145,11 @@ fn run(seed: u64, base: &Path, others: Others, crash: Option<usize>) -> bool {
         let (deeds, touched, root) = (deeds.clone(), touched.clone(), case.root.clone());
         move |random: &mut Random, calm: bool| {
             let links = look(&root).links;
-            let free = |at: &Path| !touched.borrow().contains(at.strip_prefix(&root).unwrap());
+            let free = |at: &Path| {
+                let at = at.strip_prefix(&root).unwrap();
+                let near = |one: &PathBuf| at.starts_with(one) || one.starts_with(at);
+                !touched.borrow().iter().any(near)
+            };
             let done = meddle(random, &root, calm, free);
             if let Some((at, deed)) = done {
                 let path = at.strip_prefix(&root).unwrap().to_owned();
@@ -192,12 +196,8 @@ fn run(seed: u64, base: &Path, others: Others, crash: Option<usize>) -> bool {
     judge(&case, &deeds.borrow(), &touched.borrow(), &outcomes, &label);
     if others == Others::Nobody {
         let again = case.undo();
-        assert!(
-            again
-                .iter()
-                .all(|outcome| outcome.result == UndoResult::Already),
-            "{label}: {again:?}"
-        );
+        let done = |outcome: &UndoOutcome| outcome.result == UndoResult::Already;
+        assert!(again.iter().all(done), "{label}\n{}", story(&case, &again));
         judge(&case, &BTreeMap::new(), &BTreeSet::new(), &again, &label);
     }
     crashed.get()
@@ -221,17 +221,7 @@ fn judge(
             touched.extend(group.iter().cloned());
         }
     }
-    let story = || {
-        let mut text = format!("{label}\n{deeds:?}\n");
-        for (item, outcome) in case.items.iter().zip(outcomes) {
-            let (before, after) = (short(item.before.as_ref()), short(item.after.as_ref()));
-            let UndoOutcome { result, detail, .. } = outcome;
-            let way = if item.in_place { " in place" } else { "" };
-            let path = &item.path;
-            text += &format!("{path}{way}: {before} -> {after}: {result:?} {detail}\n");
-        }
-        text
-    };
+    let story = || format!("{label}\n{deeds:?}\n{}", story(case, outcomes));
     assert!(
         outcomes
             .iter()
@@ -297,6 +287,21 @@ fn judge(
             assert_eq!(group, expected, "links of {}\n{}", path.display(), story());
         }
     }
+}
+
+/// What became of each path, a line each.
+fn story(case: &Case, outcomes: &[UndoOutcome]) -> String {
+    let line = |(item, outcome): (&UndoItem, &UndoOutcome)| {
+        let (before, after) = (short(item.before.as_ref()), short(item.after.as_ref()));
+        let way = if item.in_place { " in place" } else { "" };
+        let UndoOutcome {
+            path,
+            result,
+            detail,
+        } = outcome;
+        format!("{path}{way}: {before} -> {after}: {result:?} {detail}\n")
+    };
+    case.items.iter().zip(outcomes).map(line).collect()
 }
 
 /// A state in few words, for the story of a failure.

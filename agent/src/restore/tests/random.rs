@@ -277,7 +277,10 @@ pub(super) fn meddle(
     calm: bool,
     free: impl Fn(&Path) -> bool,
 ) -> Option<(PathBuf, Deed)> {
-    let ours = |at: &Path| at.file_name().unwrap().as_bytes().starts_with(b".healerd-");
+    let ours = |at: &Path| {
+        at.components()
+            .any(|part| part.as_os_str().as_bytes().starts_with(b".healerd-"))
+    };
     let mark = format!("theirs{}", random.next()).into_bytes();
     if random.below(3) == 0 {
         let at = free_name(random, root);
@@ -317,8 +320,8 @@ pub(super) fn meddle(
             Deed::Gone
         }
         3 => {
-            fs::set_permissions(&at, fs::Permissions::from_mode(0o604)).ok()?;
-            Deed::Mode(0o604)
+            fs::set_permissions(&at, fs::Permissions::from_mode(0o606)).ok()?;
+            Deed::Mode(0o606)
         }
         _ => {
             let mut file = fs::OpenOptions::new().append(true).open(&at).ok()?;
