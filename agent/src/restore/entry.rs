@@ -4,10 +4,10 @@
 //! compared with what was decided about; if it is something else, the rename is taken back and the decision made anew.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Seek as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::meta::{self, Mark};
@@ -16,15 +16,31 @@ use super::{Spot, Step, Undo, at, in_place};
 use crate::protocol::{UndoItem, UndoResult};
 use crate::roots::{absent, by_handle, kind, open_entry};
 use crate::tree::diff::{Attribute, Merge, merge, same_content, same_kind, same_state};
-use crate::tree::{Content, EntryState, Meta, path};
-use crate::walk::{digest, state_at, state_of};
+use crate::tree::{Content, Digest, EntryState, Meta, Stamp, path};
+use crate::walk::{digest, key_of, reopen, state_at, state_of};
 
 /// How often a path that changes under our hands is decided about.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// What a temporary name holds.
+/// What we made: anything else under its name, or any write to it, is somebody's.
+#[derive(PartialEq)]
 struct Built {
     inode: (u64, u64),
+    size: u64,
+    mtime: Stamp,
+    attributes: (u32, u32, u32),
+}
+
+impl Built {
+    fn of(handle: BorrowedFd<'_>) -> io::Result<Self> {
+        let key = key_of(handle)?;
+        Ok(Self {
+            inode: (key.dev, key.ino),
+            size: key.size,
+            mtime: key.mtime,
+            attributes: (key.mode, key.uid, key.gid),
+        })
+    }
 }
 
 impl Undo<'_> {
@@ -63,6 +79,10 @@ impl Undo<'_> {
                 }
             }
             let relink = self.relinks(item, now.as_ref());
+            if relink && !merge.keep.is_empty() {
+                // Somebody wrote to the file that it became a name of; which name he meant cannot be told.
+                return Ok(ended(&merge, false, note));
+            }
             if merge.restore.is_empty() && !relink {
                 return Ok(ended(&merge, restored, note));
             }
@@ -132,7 +152,7 @@ impl Undo<'_> {
         content: &Content,
         to: &Meta,
     ) -> io::Result<Step> {
-        let linked = self.link_anchor(item, place, &place.name)?;
+        let linked = self.link_anchor(item, place, &place.name, to)?;
         if !linked {
             self.build(place, item, content, to)?;
             at("undo.ready");
@@ -161,15 +181,13 @@ impl Undo<'_> {
         if stays_in_inode(item, now, content) {
             return in_place::rewrite(place, now, &self.content(item)?, to);
         }
-        if !self.link_anchor(item, place, &place.ready)? {
+        if !self.link_anchor(item, place, &place.ready, to)? {
             self.build(place, item, content, to)?;
             at("undo.made");
             place.rename_new(&place.making, &place.ready)?;
         }
         let ready = open_entry(place.directory(), &place.ready)?;
-        let built = Built {
-            inode: meta::inode(ready.as_fd())?,
-        };
+        let built = Built::of(ready.as_fd())?;
         at("undo.ready");
         match place.exchange(&place.ready, &place.name) {
             Ok(()) => {}
@@ -218,7 +236,7 @@ impl Undo<'_> {
         let here = place.directory();
         match content {
             Content::File { .. } => {
-                let mut staged = self.content(item)?;
+                let mut staged = self.source(place, item, content)?;
                 let file = in_place::create(place)?;
                 at("undo.making");
                 io::copy(&mut staged, &mut &file)?;
@@ -256,23 +274,37 @@ impl Undo<'_> {
             Some(Content::File {
                 digest: Some(wanted),
                 ..
-            }) => {
-                use std::io::Seek as _;
-                let mut file = (self.stage)(wanted)?;
-                file.rewind()?;
-                if digest(&mut file)? != *wanted {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "its staged content is damaged",
-                    ));
-                }
-                file.rewind()?;
-                Ok(file)
-            }
+            }) => checked((self.stage)(wanted)?, *wanted),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "its content before is not known",
             )),
+        }
+    }
+
+    /// The content that a path is to have: from the path itself where it has it, because only what differs was
+    /// staged.
+    fn source(&self, place: &Place, item: &UndoItem, content: &Content) -> io::Result<File> {
+        let Content::File {
+            digest: Some(wanted),
+            ..
+        } = content
+        else {
+            return self.content(item);
+        };
+        match (self.stage)(wanted) {
+            Ok(file) => checked(file, *wanted),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let present = open_entry(place.directory(), &place.name)?;
+                if kind(present.as_fd())? != FileType::RegularFile {
+                    return Err(error);
+                }
+                checked(
+                    File::from(reopen(present.as_fd(), OFlags::RDONLY)?),
+                    *wanted,
+                )
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -310,18 +342,21 @@ impl Undo<'_> {
         Ok(())
     }
 
-    /// Has this path, by the action, lost its place in a group of hard links that still exists, and nothing else?
+    /// Has this path, by the action, become a name of another file, so that nothing may be set in its inode, or lost
+    /// its place in a group of hard links that still exists?
     fn relinks(&self, item: &UndoItem, now: Option<&EntryState>) -> bool {
         let (Some(before), Some(after), Some(now)) = (&item.before, &item.after, now) else {
             return false;
         };
         let inode = |state: &EntryState| (state.key.dev, state.key.ino);
-        before.key.nlink > 1
-            && inode(now) == inode(after)
-            && inode(now) != inode(before)
-            && matches!(before.content, Content::File { .. })
-            && same_content(now, before)
-            && self.anchor(item).is_some()
+        let file = |state: &EntryState| matches!(state.content, Content::File { .. });
+        if !file(before) || !file(now) || inode(now) != inode(after) || inode(now) == inode(before)
+        {
+            return false;
+        }
+        let foreign = after.key.nlink > 1 && now.key.nlink > 1;
+        let lost = before.key.nlink > 1 && same_content(now, before) && self.anchor(item).is_some();
+        foreign || lost
     }
 
     /// A path of the same group of hard links that has its content from before: alive all along, or restored already.
@@ -345,11 +380,13 @@ impl Undo<'_> {
             let Ok(Some((handle, state))) = look() else {
                 continue;
             };
-            if !same_content(&state, before) {
-                continue;
-            }
             let now = (state.key.dev, state.key.ino);
-            if now == inode {
+            // Its own turn, in its inode, may still come.
+            let untouched = other
+                .after
+                .as_ref()
+                .is_some_and(|after| same_state(&state, after));
+            if now == inode && (untouched || same_state(&state, before)) {
                 return Some(handle);
             }
             let left_by_action = other
@@ -363,11 +400,21 @@ impl Undo<'_> {
         found
     }
 
-    /// Links the rest of the group of hard links to a name beside the path, if there is one.
-    fn link_anchor(&self, item: &UndoItem, place: &Place, name: &[u8]) -> io::Result<bool> {
+    /// Links the rest of the group of hard links to a name beside the path, if there is one and the path is to have
+    /// the group's attributes.
+    fn link_anchor(
+        &self,
+        item: &UndoItem,
+        place: &Place,
+        name: &[u8],
+        to: &Meta,
+    ) -> io::Result<bool> {
         let Some(anchor) = self.anchor(item) else {
             return Ok(false);
         };
+        if item.before.as_ref().is_none_or(|before| before.meta != *to) {
+            return Ok(false);
+        }
         let from = by_handle(anchor.as_fd());
         match rustix::fs::linkat(CWD, from, place.directory(), name, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
@@ -387,6 +434,7 @@ pub(super) fn attributes(
     to: &Meta,
     label: &str,
 ) -> io::Result<Step> {
+    at("undo.attributes");
     let Some(handle) = absent(open_entry(place.directory(), &place.name))? else {
         return Ok(Step::Raced);
     };
@@ -401,7 +449,6 @@ pub(super) fn attributes(
         && to.mode & 0o6000 != 0
         && !directory
         && Mark::Mode(to.mode).write(handle.as_fd(), label);
-    at("undo.attributes");
     meta::apply(
         handle.as_fd(),
         &now.meta,
@@ -481,7 +528,10 @@ fn take_back(place: &Place, built: &Built) -> io::Result<()> {
     let Some(out) = left(place, &place.ready)? else {
         return Ok(());
     };
-    if meta::inode(out.as_fd())? == built.inode {
+    let now = key_of(out.as_fd())?;
+    // A link to a file that has other names loses nothing, whoever wrote to it.
+    let linked = (now.dev, now.ino) == built.inode && now.nlink > 1;
+    if linked || Built::of(out.as_fd())? == *built {
         place.discard(&place.ready)?;
         return place.sync();
     }
@@ -512,7 +562,15 @@ fn recover_displaced(place: &Place, item: &UndoItem) -> io::Result<()> {
         return Ok(());
     };
     let is = |state: Option<&EntryState>| state.is_some_and(|state| same_content(&out, state));
-    if is(item.before.as_ref()) || is(item.after.as_ref()) {
+    // A link to the group of hard links that the path belongs to, whose content has its turn elsewhere.
+    let linked = |state: &EntryState| {
+        let before = item.before.as_ref().filter(|before| before.key.nlink > 1);
+        state.key.nlink > 1
+            && before.is_some_and(|before| {
+                (before.key.dev, before.key.ino) == (state.key.dev, state.key.ino)
+            })
+    };
+    if is(item.before.as_ref()) || is(item.after.as_ref()) || linked(&out) {
         match place.discard(&place.ready) {
             Ok(()) => return place.sync(),
             Err(error) if holds_files(error) => {} // a directory that came out with somebody's files
@@ -552,7 +610,9 @@ fn sees_through(item: &UndoItem) -> bool {
 /// Where the action changed attributes only, nobody's content has to be read.
 fn needs_digest(item: &UndoItem) -> bool {
     match (&item.before, &item.after) {
-        (Some(before), Some(after)) => !same_content(before, after) || before.key.nlink > 1,
+        (Some(before), Some(after)) => {
+            !same_content(before, after) || before.key.nlink > 1 || after.key.nlink > 1
+        }
         _ => true,
     }
 }
@@ -568,7 +628,7 @@ fn stays_in_inode(item: &UndoItem, now: &EntryState, content: &Content) -> bool 
     }
     let same_inode = (before.key.dev, before.key.ino) == (now.key.dev, now.key.ino);
     let group = before.key.nlink > 1 && same_inode && now.key.nlink <= before.key.nlink;
-    group || (item.in_place && (same_inode || now.key.nlink == 1))
+    group || (item.in_place && (same_inode || (now.key.nlink == 1 && before.key.nlink == 1)))
 }
 
 /// A directory's time says only that its entries changed; it is settled when all of them are.
@@ -605,16 +665,28 @@ pub(super) fn listed(attributes: &std::collections::BTreeSet<Attribute>) -> Stri
     names.join(", ")
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Nothing can be at the path any more: a parent is not there, or is something else.
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
+/// A file at its start, if its content is what it is called.
+fn checked(mut file: File, wanted: Digest) -> io::Result<File> {
+    file.rewind()?;
+    if digest(&mut file)? != wanted {
+        let text = "its staged content is damaged";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
 /// Opens a directory for the settling of its own attributes.
 pub(super) fn open_directory(handle: OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let directory = kind(handle.as_fd())? == rustix::fs::FileType::Directory;
+    let directory = kind(handle.as_fd())? == FileType::Directory;
     Ok(directory.then_some(handle))
 }
 

@@ -46,7 +46,7 @@ pub(super) fn rewrite(
         return Ok(Step::Raced);
     }
     at("undo.copied");
-    finish(place, handle.as_fd(), now.key.size, content, to)
+    finish(place, handle.as_fd(), now, now.key.size, content, to)
 }
 
 /// Goes on with what a crashed run left: `None` if there is nothing.
@@ -93,7 +93,7 @@ pub(super) fn resume(
         return Ok(None); // somebody else's content; the merge keeps it
     }
     let longest = copy.key.size.max(content.metadata()?.len());
-    finish(place, handle.as_fd(), longest, &content, &copy.meta).map(Some)
+    finish(place, handle.as_fd(), &now, longest, &content, &copy.meta).map(Some)
 }
 
 /// A copy of the present content, synced, with the attributes to come. False if the content is another one by now.
@@ -131,6 +131,7 @@ pub(super) fn create(place: &Place) -> io::Result<File> {
 fn finish(
     place: &Place,
     handle: BorrowedFd<'_>,
+    from: &EntryState,
     end: u64,
     content: &File,
     to: &Meta,
@@ -171,9 +172,8 @@ fn finish(
         file.set_len(size)?;
     }
     at("undo.rewritten");
-    let now = state_of(file.as_fd(), false)?;
     // Lines that somebody appended have their own time.
-    meta::apply(file.as_fd(), &now.meta, to, appended.is_empty())?;
+    meta::apply(file.as_fd(), &from.meta, to, appended.is_empty())?;
     rustix::fs::fsync(&file)?;
     at("undo.rewritten-synced");
     place.discard(&place.copy)?;

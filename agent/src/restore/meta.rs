@@ -29,6 +29,7 @@ const CAPABILITY: &str = "security.capability";
 pub(crate) fn apply(handle: BorrowedFd<'_>, from: &Meta, to: &Meta, mtime: bool) -> io::Result<()> {
     let at = by_handle(handle);
     let first = state_of(handle, false)?;
+    let (from, to) = (&first.meta, &without_theirs(from, &first.meta, to));
     let owner = (from.uid, from.gid) != (to.uid, to.gid);
     if owner {
         // An equal half is left out: an ordinary user may give a file to one of his groups, but never name an owner.
@@ -58,16 +59,48 @@ pub(crate) fn apply(handle: BorrowedFd<'_>, from: &Meta, to: &Meta, mtime: bool)
     }
     if !matches!(first.content, Content::Link { .. }) {
         let wanted = from.mode != to.mode || from.xattrs.get(ACL) != to.xattrs.get(ACL);
-        let mode = if wanted { to.mode } else { first.meta.mode };
         // A new owner cleared setuid and setgid, an ACL rewrote the group bits.
-        if (wanted || owner) && state_of(handle, false)?.meta.mode != mode {
-            rustix::fs::chmodat(CWD, &*at, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        if (wanted || owner) && state_of(handle, false)?.meta.mode != to.mode {
+            rustix::fs::chmodat(CWD, &*at, Mode::from_raw_mode(to.mode), AtFlags::empty())?;
         }
     }
     if mtime {
         set_mtime(handle, to.mtime)?;
     }
     Ok(())
+}
+
+/// What is to be set if an entry is `now` and not `from`: what somebody else changed meanwhile stays. That setuid and
+/// setgid went is the kernel's doing, after a write or a change of owner.
+fn without_theirs(from: &Meta, now: &Meta, to: &Meta) -> Meta {
+    let mut set = to.clone();
+    let cleared = now.mode & !0o6000 == from.mode & !0o6000 && from.mode & now.mode == now.mode;
+    let acl = |meta: &Meta| meta.xattrs.get(ACL).cloned();
+    let mode = (now.mode != from.mode && !cleared) || acl(now) != acl(from);
+    if mode {
+        set.mode = now.mode;
+    }
+    if (now.uid, now.gid) != (from.uid, from.gid) {
+        (set.uid, set.gid) = (now.uid, now.gid);
+    }
+    let names: BTreeSet<&String> = from.xattrs.keys().chain(now.xattrs.keys()).collect();
+    for name in names {
+        let theirs = if name == ACL {
+            mode
+        } else {
+            now.xattrs.get(name) != from.xattrs.get(name)
+        };
+        if theirs {
+            match now.xattrs.get(name) {
+                Some(value) => set.xattrs.insert(name.clone(), value.clone()),
+                None => set.xattrs.remove(name),
+            };
+        }
+    }
+    if mode && !now.xattrs.contains_key(ACL) {
+        set.xattrs.remove(ACL);
+    }
+    set
 }
 
 /// Sets the modification time and leaves the access time.

@@ -25,14 +25,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use entry::{DIRECTORY, attributes, ended, forget_time, listed, open_directory};
+use entry::{DIRECTORY, attributes, ended, forget_time, is_gone, listed, open_directory};
 use meta::Mark;
 use place::Place;
 
 use crate::protocol::{UndoItem, UndoOutcome, UndoResult};
 use crate::roots::Roots;
 use crate::tree::diff::{merge, same_content};
-use crate::tree::{Content, Digest, Stamp, TreePath};
+use crate::tree::{Content, Digest, EntryState, Stamp, TreePath};
 use crate::walk::{digest, key_of, state_at};
 
 /// Where staged content is found, by its digest.
@@ -104,6 +104,19 @@ struct Undo<'a> {
     asked: BTreeSet<(u64, u64)>,
 }
 
+/// Order among the paths that come back; see [`Undo::turn`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Bears the name of a file that does not belong here.
+    Foreign,
+    /// Is its own file still, under several names.
+    Own,
+    /// Was linked to its file again by a crashed run.
+    Linked,
+    /// All others, parents first.
+    Rest,
+}
+
 /// How a held directory is found again without keeping it open.
 #[derive(Debug, Clone)]
 enum Spot {
@@ -161,7 +174,7 @@ impl<'a> Undo<'a> {
             }
         }
         let goes = |item: &UndoItem| {
-            let directory = |state: &Option<crate::tree::EntryState>| {
+            let directory = |state: &Option<EntryState>| {
                 state
                     .as_ref()
                     .is_some_and(|state| state.content == Content::Directory)
@@ -169,14 +182,12 @@ impl<'a> Undo<'a> {
             item.before.is_none() || (directory(&item.after) && !directory(&item.before))
         };
         let going = order.iter().rev().filter(|index| goes(&items[**index]));
-        // A file that several names share comes first while it lives: the other names are linked to it.
-        let shared = |index: &&usize| self.groups_alive(&items[**index]);
-        let coming: Vec<&usize> = order
+        let mut coming: Vec<&usize> = order
             .iter()
             .filter(|index| !goes(&items[**index]) && !is_directory_throughout(&items[**index]))
             .collect();
-        let (first, rest): (Vec<&usize>, Vec<&usize>) = coming.into_iter().partition(shared);
-        let leaves: Vec<usize> = going.chain(first).chain(rest).copied().collect();
+        coming.sort_by_key(|index| self.turn(&items[**index]));
+        let leaves: Vec<usize> = going.chain(coming).copied().collect();
         for index in leaves {
             if late() {
                 return;
@@ -201,19 +212,41 @@ impl<'a> Undo<'a> {
         }
     }
 
-    /// Does the action's path still bear the inode that it shared with others before?
-    fn groups_alive(&self, item: &UndoItem) -> bool {
-        let Some(before) = item.before.as_ref().filter(|before| before.key.nlink > 1) else {
-            return false;
-        };
-        let look = || -> io::Result<bool> {
+    /// When a path has its turn among those that come back.
+    ///
+    /// A file with several names is one state under all of them, so changing it under one name would make it look
+    /// touched under another. First go names that the action gave to a file that did not have them; then files are
+    /// changed in their inodes; names that they lost come last.
+    fn turn(&self, item: &UndoItem) -> Turn {
+        let inode = |state: &EntryState| (state.key.dev, state.key.ino);
+        let look = || -> io::Result<Option<EntryState>> {
             let place = self.place(item)?;
-            let state = state_at(place.directory(), &place.name, false)?;
-            Ok(state.is_some_and(|state| {
-                (state.key.dev, state.key.ino) == (before.key.dev, before.key.ino)
-            }))
+            state_at(place.directory(), &place.name, false)
         };
-        look().unwrap_or(false)
+        let shares = |state: &Option<EntryState>| {
+            state.as_ref().is_some_and(|state| {
+                state.key.nlink > 1 && matches!(state.content, Content::File { .. })
+            })
+        };
+        if !shares(&item.before) && !shares(&item.after) {
+            return Turn::Rest;
+        }
+        let now = look().ok().flatten().map(|now| inode(&now));
+        let (before, after) = (
+            item.before.as_ref().map(inode),
+            item.after.as_ref().map(inode),
+        );
+        if shares(&item.after) && after != before && now == after {
+            Turn::Foreign
+        } else if shares(&item.before) && now == before {
+            if after == before {
+                Turn::Own
+            } else {
+                Turn::Linked
+            }
+        } else {
+            Turn::Rest
+        }
     }
 
     /// Brings back what belongs to a directory itself; its time is only noted here.
@@ -356,7 +389,7 @@ impl<'a> Undo<'a> {
         match handle {
             Ok(handle) if meta::inode(handle.as_fd())? == inode => open_directory(handle),
             Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

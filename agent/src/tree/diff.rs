@@ -21,24 +21,38 @@ pub struct Change {
 /// What changed from one manifest to the other, in path order.
 ///
 /// A path that only one of them holds is taken for absent in the other: leave out what could not be read with
-/// [`changes_except`].
+/// [`changes_except`]. Where a name of a file with several names changed, its other names are listed too, even
+/// unchanged: by them an undo finds the file to link the name to.
 pub fn changes(before: &Manifest, after: &Manifest) -> Vec<Change> {
     changes_except(before, after, &[])
 }
 
 /// As [`changes`], without the paths at or below `unknown`: what could not be looked at is not absent.
 pub fn changes_except(before: &Manifest, after: &Manifest, unknown: &[TreePath]) -> Vec<Change> {
-    let paths: BTreeSet<&TreePath> = before.keys().chain(after.keys()).collect();
+    let known = |path: &TreePath| !unknown.iter().any(|root| path.is_below(root));
+    let mut paths: BTreeSet<&TreePath> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|path| differs(entry(before, path), entry(after, path)) && known(path))
+        .collect();
+    let shared = |path: &TreePath| {
+        entry(before, path)
+            .filter(|state| state.key.nlink > 1 && matches!(state.content, Content::File { .. }))
+            .map(|state| (state.key.dev, state.key.ino))
+    };
+    let groups: BTreeSet<(u64, u64)> = paths.iter().filter_map(|path| shared(path)).collect();
+    if !groups.is_empty() {
+        let names = before.keys().filter(|path| {
+            shared(path).is_some_and(|group| groups.contains(&group)) && known(path)
+        });
+        paths.extend(names);
+    }
     paths
         .into_iter()
-        .filter(|path| !unknown.iter().any(|root| path.is_below(root)))
-        .filter_map(|path| {
-            let (old, new) = (entry(before, path), entry(after, path));
-            differs(old, new).then(|| Change {
-                path: path.clone(),
-                before: old.cloned(),
-                after: new.cloned(),
-            })
+        .map(|path| Change {
+            path: path.clone(),
+            before: entry(before, path).cloned(),
+            after: entry(after, path).cloned(),
         })
         .collect()
 }
