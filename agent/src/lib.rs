@@ -15,6 +15,8 @@ pub mod tree;
 
 pub mod step;
 
+pub mod units;
+
 pub mod roots;
 
 pub mod probe;
@@ -23,9 +25,11 @@ pub mod walk;
 
 pub mod witness;
 
+pub mod identity;
+
 pub mod confine;
 
-pub mod identity;
+pub mod command;
 
 pub mod runner;
 
