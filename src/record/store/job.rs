@@ -1,0 +1,284 @@
+//! One [`Changes`] inside the open transaction of the writer.
+//!
+//! A job asks its gate first, then compares each write with the row it changes, then sends its statements. It stands in
+//! a savepoint of its own, so that a conflict, a denial or a broken constraint takes back this job and no other; and
+//! because it is never run twice within a transaction, a gate (which can be asked only once) needs no second answer.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::script::{Script, Value, conflict, failed, json, refused, row};
+use super::{
+    Limits, approvals, backups, breakers, checks, guards, heals, incidents, notices, stops,
+};
+use crate::model::time::Moment;
+use crate::record::audit::{Columns, Link};
+use crate::seam::{Changes, StoreError, Write};
+
+/// Sequence and hash of the newest audit row, as the writer will have committed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) seq: i64,
+    pub(super) link: Link,
+}
+
+/// How a job left the transaction.
+pub(super) enum Ended {
+    /// Its statements stand in the transaction.
+    Written,
+    /// Taken back; the transaction goes on.
+    Refused(StoreError),
+    /// SQLite rolled the whole transaction back.
+    Lost(StoreError),
+}
+
+/// A job at work.
+pub(super) struct Job<'c> {
+    conn: &'c mut SqliteConnection,
+    script: Script,
+    /// Was the savepoint opened, as far as we know?
+    opened: bool,
+    /// Tables with statements that are not sent yet.
+    pending: BTreeSet<&'static str>,
+    pub(super) at: &'c Moment,
+    pub(super) actor: &'c str,
+    pub(super) limits: &'c Limits,
+    /// The first write that may not stand without an audit row.
+    to_audit: Option<&'static str>,
+}
+
+/// Runs `changes` in the transaction that is open on `conn`. Asks the gate, if there is one, and consumes it.
+pub(super) async fn run(
+    conn: &mut SqliteConnection,
+    head: &mut Head,
+    changes: &mut Changes,
+    limits: &Limits,
+) -> Ended {
+    let gate = changes.gate.take();
+    let before = *head;
+    let mut job = Job {
+        conn,
+        script: Script::default(),
+        opened: false,
+        pending: BTreeSet::new(),
+        at: &changes.at,
+        actor: &changes.actor,
+        limits,
+        to_audit: None,
+    };
+    let result = async {
+        if let Some((app, host, gate)) = gate {
+            let rows = guards::read(job.conn, &app, &host, job.at, limits).await?;
+            // A guard that fails denies: whatever it panicked about, nothing may be written behind it.
+            std::panic::catch_unwind(AssertUnwindSafe(|| gate(&rows)))
+                .map_err(|_| refused("ask the guards", "a guard panicked"))?
+                .map_err(StoreError::Denied)?;
+        }
+        for write in &changes.writes {
+            apply(&mut job, write).await?;
+        }
+        if let (Some(what), true) = (job.to_audit, changes.audits.is_empty()) {
+            return Err(refused(
+                what,
+                "a change without an audit row is not written",
+            ));
+        }
+        for entry in &changes.audits {
+            let detail = json(&entry.detail)?;
+            append(&mut job, head, &entry.verb, &entry.object, detail)?;
+        }
+        job.close().await
+    }
+    .await;
+    let Err(error) = result else {
+        return Ended::Written;
+    };
+    *head = before;
+    if job.opened && !job.take_back().await {
+        return Ended::Lost(error);
+    }
+    Ended::Refused(error)
+}
+
+fn append(
+    job: &mut Job<'_>,
+    head: &mut Head,
+    verb: &str,
+    object: &str,
+    detail: String,
+) -> Result<(), StoreError> {
+    let seq = head
+        .seq
+        .checked_add(1)
+        .ok_or_else(|| refused("append to the audit log", "it is full"))?;
+    let columns = Columns {
+        seq,
+        at_ms: job.at.wall_ms,
+        actor: job.actor,
+        verb,
+        object,
+        detail: &detail,
+    };
+    let link = head.link.next(&columns);
+    job.add(
+        "audit",
+        "INSERT INTO audit (seq, at_ms, actor, verb, object, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            seq.into(),
+            job.at.wall_ms.into(),
+            job.actor.into(),
+            verb.into(),
+            object.into(),
+            detail.into(),
+            link.to_hex().into(),
+        ],
+    );
+    *head = Head { seq, link };
+    Ok(())
+}
+
+/// Compares one write with what is stored, and adds its statements.
+///
+/// What needs no audit row is decided here and in the modules of the subjects: due times, check results, notices and
+/// settings never do; heals, incidents, breakers, approvals and backups do unless the write only counts (a look, a pause,
+/// a verification that found nothing); everything else does.
+async fn apply(job: &mut Job<'_>, write: &Write) -> Result<(), StoreError> {
+    match write {
+        Write::Heal { heal, event } => heals::write(job, heal, event.as_ref()).await,
+        Write::Incident { incident, note } => incidents::write(job, incident, note).await,
+        Write::Breaker {
+            breaker,
+            transitions,
+        } => breakers::write(job, breaker, transitions).await,
+        Write::Approval(approval) => approvals::write(job, approval).await,
+        Write::Backup(backup) => backups::write(job, backup).await,
+        Write::BackupRemoved(id) => backups::remove(job, *id).await,
+        Write::Pin { backup, by, pinned } => backups::pin(job, *backup, by, *pinned).await,
+        Write::LeaseTaken(lease) => stops::take_lease(job, lease).await,
+        Write::LeaseReleased { key, heal } => {
+            stops::release_lease(job, key, *heal);
+            Ok(())
+        }
+        Write::Hold(hold) => stops::hold(job, hold).await,
+        Write::HoldEnded { id } => stops::end_hold(job, *id).await,
+        Write::Mute(mute) => stops::mute(job, mute),
+        Write::MuteEnded { app, check } => {
+            stops::end_mute(job, app, check);
+            Ok(())
+        }
+        Write::Mode(mode) => stops::mode(job, mode),
+        Write::ModeCleared { app } => {
+            stops::clear_mode(job, app.as_ref());
+            Ok(())
+        }
+        Write::Due { app, due } => checks::due(job, app, due),
+        Write::Checks { app, results } => checks::results(job, app, results),
+        Write::Bar(bar) => stops::bar(job, bar),
+        Write::BarLifted { app, action } => {
+            stops::lift_bar(job, app, action);
+            Ok(())
+        }
+        Write::Notice(notice) => notices::add(job, notice).await,
+        Write::NoticeSent { id } => {
+            notices::sent(job, *id);
+            Ok(())
+        }
+        Write::NoticeFailed { id, again } => {
+            notices::failed(job, *id, again);
+            Ok(())
+        }
+        Write::Setting { key, value } => {
+            job.add(
+                "setting",
+                "INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [key.as_str().into(), value.as_str().into()],
+            );
+            Ok(())
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Adds a statement that changes `table`.
+    pub(super) fn add<const N: usize>(
+        &mut self,
+        table: &'static str,
+        sql: &'static str,
+        values: [Value; N],
+    ) {
+        if !self.opened && self.script.is_empty() {
+            self.script.add("SAVEPOINT job", []);
+        }
+        self.pending.insert(table);
+        self.script.add(sql, values);
+    }
+
+    /// Reads one row of `table`, after the statements of this job that change it.
+    pub(super) async fn row<const N: usize>(
+        &mut self,
+        table: &'static str,
+        sql: &'static str,
+        values: [Value; N],
+    ) -> Result<Option<SqliteRow>, StoreError> {
+        if self.pending.contains(table) {
+            self.send().await?;
+        }
+        row(self.conn, sql, values).await
+    }
+
+    /// This write may not stand without an audit row.
+    pub(super) fn must_be_audited(&mut self, what: &'static str) {
+        self.to_audit.get_or_insert(what);
+    }
+
+    async fn send(&mut self) -> Result<(), StoreError> {
+        if self.script.is_empty() {
+            return Ok(());
+        }
+        self.opened = true;
+        self.pending.clear();
+        std::mem::take(&mut self.script)
+            .run(self.conn)
+            .await
+            .map(|_| ())
+            .map_err(|error| match &error {
+                sqlx::Error::Database(database) if database.is_unique_violation() => {
+                    conflict(database.message().to_owned())
+                }
+                _ => failed("write")(error),
+            })
+    }
+
+    async fn close(&mut self) -> Result<(), StoreError> {
+        if self.opened || !self.script.is_empty() {
+            self.script.add("RELEASE job", []);
+        }
+        self.send().await
+    }
+
+    /// Back to the savepoint. False when there is none any more: then SQLite has rolled everything back.
+    async fn take_back(&mut self) -> bool {
+        let mut script = Script::default();
+        script.add("ROLLBACK TO job", []);
+        script.add("RELEASE job", []);
+        script.run(self.conn).await.is_ok()
+    }
+}
+
+/// Writes a counter, so that the commit is a real one.
+pub(super) async fn touch(conn: &mut SqliteConnection) -> Ended {
+    let mut script = Script::default();
+    script.add(
+        "INSERT INTO mark (name, value) VALUES ('touched', '1')
+         ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+        [],
+    );
+    match script.run(conn).await {
+        Ok(_) => Ended::Written,
+        // A failed statement takes back itself; whether the transaction still stands is asked by its next savepoint.
+        Err(error) => Ended::Lost(failed("write")(error)),
+    }
+}

@@ -1,0 +1,308 @@
+//! The one writer: a task that owns the only writing connection.
+//!
+//! It drains its queue into one transaction (`BEGIN IMMEDIATE`, every job in a savepoint of its own, `COMMIT`) and answers
+//! only after the commit. What can go wrong:
+//!
+//! - a job is refused (conflict, denial, broken constraint): its savepoint is taken back, the others stand;
+//! - SQLite rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
+//!   alone; a gate is asked once, so a job whose gate already answered is told that nothing was written;
+//! - the commit fails: what is on disk is unknown, every job of the transaction is told so, and the writer never writes
+//!   again. No retry on the same handle: a failed fsync may have dropped the pages it was to write.
+
+use std::sync::Arc;
+
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Limits;
+use super::job::{self, Ended, Head};
+use super::lock::Lock;
+use super::prune::{self, Cut};
+use super::script::{failed, refused};
+use crate::seam::{Changes, StoreError};
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked for.
+pub(super) enum Task {
+    Apply {
+        changes: Box<Changes>,
+        answer: Answer<()>,
+    },
+    /// A real commit, and nothing else.
+    Touch {
+        answer: Answer<()>,
+    },
+    Prune {
+        cut: Cut,
+        answer: Answer<u64>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
+}
+
+/// A job of the group, and whom to tell.
+struct Waiting {
+    work: Work,
+    answer: Answer<()>,
+}
+
+enum Work {
+    Changes(Box<Changes>),
+    Touch,
+}
+
+/// How a job of a group came out, before the commit.
+enum Fate {
+    Written {
+        /// Was a gate asked? Then it cannot run again.
+        asked: bool,
+    },
+    Refused(StoreError),
+    NotRun,
+}
+
+/// The commit failed; nothing may be written any more.
+struct Broken;
+
+/// One cause, told to several.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+struct Shared(Arc<sqlx::Error>);
+
+pub(super) struct Writer {
+    pub(super) connection: SqliteConnection,
+    pub(super) head: Head,
+    pub(super) limits: Limits,
+    /// Held until the last statement was sent.
+    pub(super) lock: Arc<Lock>,
+}
+
+impl Writer {
+    /// Works until it is closed, dropped by every sender, or broken by a failed commit.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Task>) {
+        let mut closed = None;
+        while closed.is_none() {
+            let Some(first) = queue.recv().await else {
+                break;
+            };
+            let mut group = Vec::new();
+            let mut other = None;
+            let mut next = Some(first);
+            while let Some(task) = next.take() {
+                match task {
+                    Task::Apply { changes, answer } => group.push(Waiting {
+                        work: Work::Changes(changes),
+                        answer,
+                    }),
+                    Task::Touch { answer } => group.push(Waiting {
+                        work: Work::Touch,
+                        answer,
+                    }),
+                    Task::Prune { .. } | Task::Close { .. } => {
+                        other = Some(task);
+                        break;
+                    }
+                }
+                if group.len() < self.limits.group_max {
+                    next = queue.try_recv().ok();
+                }
+            }
+            if !group.is_empty() && self.write(group).await.is_err() {
+                break;
+            }
+            match other {
+                Some(Task::Prune { cut, answer }) => {
+                    if self.prune(&cut, answer).await.is_err() {
+                        break;
+                    }
+                }
+                Some(Task::Close { answer }) => closed = Some(answer),
+                Some(Task::Apply { .. } | Task::Touch { .. }) | None => {}
+            }
+        }
+        queue.close();
+        while let Ok(task) = queue.try_recv() {
+            refuse(task);
+        }
+        let ended = self.connection.close().await.map_err(failed("close"));
+        drop(self.lock);
+        if let Some(answer) = closed {
+            tell(answer, ended);
+        }
+    }
+
+    /// One transaction for all.
+    async fn write(&mut self, mut group: Vec<Waiting>) -> Result<(), Broken> {
+        if let Err(error) = begin(&mut self.connection).await {
+            let shared = Shared(Arc::new(error));
+            for waiting in group {
+                tell(
+                    waiting.answer,
+                    Err(StoreError::Failed {
+                        operation: "begin a transaction",
+                        source: Box::new(shared.clone()),
+                    }),
+                );
+            }
+            return Ok(());
+        }
+        let before = self.head;
+        let mut fates = Vec::with_capacity(group.len());
+        let mut lost = false;
+        for waiting in &mut group {
+            if lost {
+                fates.push(Fate::NotRun);
+                continue;
+            }
+            let asked = waiting.work.has_gate();
+            fates.push(match self.one(&mut waiting.work).await {
+                Ended::Written => Fate::Written { asked },
+                Ended::Refused(error) => Fate::Refused(error),
+                Ended::Lost(error) => {
+                    lost = true;
+                    Fate::Refused(error)
+                }
+            });
+        }
+        if lost {
+            self.roll_back(before).await;
+            return self.again(group, fates).await;
+        }
+        self.commit(group.into_iter().zip(fates)).await
+    }
+
+    /// After a transaction that SQLite rolled back.
+    async fn again(&mut self, group: Vec<Waiting>, fates: Vec<Fate>) -> Result<(), Broken> {
+        for (mut waiting, fate) in group.into_iter().zip(fates) {
+            match fate {
+                Fate::Refused(error) => tell(waiting.answer, Err(error)),
+                Fate::Written { asked: true } => tell(
+                    waiting.answer,
+                    Err(refused(
+                        "write",
+                        "the transaction was rolled back after the guards were asked",
+                    )),
+                ),
+                Fate::Written { asked: false } | Fate::NotRun => {
+                    if let Err(error) = begin(&mut self.connection).await {
+                        tell(waiting.answer, Err(failed("begin a transaction")(error)));
+                        continue;
+                    }
+                    let before = self.head;
+                    match self.one(&mut waiting.work).await {
+                        Ended::Written => {
+                            let fate = Fate::Written { asked: false };
+                            self.commit(std::iter::once((waiting, fate))).await?;
+                        }
+                        Ended::Refused(error) | Ended::Lost(error) => {
+                            self.roll_back(before).await;
+                            tell(waiting.answer, Err(error));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self, work: &mut Work) -> Ended {
+        match work {
+            Work::Changes(changes) => {
+                job::run(&mut self.connection, &mut self.head, changes, &self.limits).await
+            }
+            Work::Touch => job::touch(&mut self.connection).await,
+        }
+    }
+
+    async fn commit(&mut self, jobs: impl Iterator<Item = (Waiting, Fate)>) -> Result<(), Broken> {
+        let committed = execute(&mut self.connection, "COMMIT").await;
+        if let Err(error) = committed {
+            let shared = Shared(Arc::new(error));
+            tracing::error!(error = %shared, "commit failed");
+            for (waiting, _) in jobs {
+                tell(
+                    waiting.answer,
+                    Err(StoreError::CommitUnknown(Box::new(shared.clone()))),
+                );
+            }
+            return Err(Broken);
+        }
+        for (waiting, fate) in jobs {
+            tell(
+                waiting.answer,
+                match fate {
+                    Fate::Written { .. } => Ok(()),
+                    Fate::Refused(error) => Err(error),
+                    Fate::NotRun => Err(refused("write", "it was not run")),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails only when SQLite has rolled back by itself.
+    async fn roll_back(&mut self, head: Head) {
+        self.head = head;
+        if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
+            tracing::debug!(%error, "nothing left to roll back");
+        }
+    }
+
+    async fn prune(&mut self, cut: &Cut, answer: Answer<u64>) -> Result<(), Broken> {
+        if let Err(error) = begin(&mut self.connection).await {
+            tell(answer, Err(failed("begin a transaction")(error)));
+            return Ok(());
+        }
+        match prune::run(&mut self.connection, cut).await {
+            Err(error) => {
+                let head = self.head;
+                self.roll_back(head).await;
+                tell(answer, Err(error));
+                Ok(())
+            }
+            Ok(removed) => match execute(&mut self.connection, "COMMIT").await {
+                Ok(()) => {
+                    tell(answer, Ok(removed));
+                    Ok(())
+                }
+                Err(error) => {
+                    tell(answer, Err(StoreError::CommitUnknown(Box::new(error))));
+                    Err(Broken)
+                }
+            },
+        }
+    }
+}
+
+impl Work {
+    fn has_gate(&self) -> bool {
+        match self {
+            Self::Changes(changes) => changes.gate.is_some(),
+            Self::Touch => false,
+        }
+    }
+}
+
+async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    execute(connection, "BEGIN IMMEDIATE").await
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::query(sql).execute(connection).await.map(|_| ())
+}
+
+/// A caller that stopped listening does not change what was written.
+fn tell<T>(answer: Answer<T>, result: Result<T, StoreError>) {
+    answer.send(result).ok();
+}
+
+fn refuse(task: Task) {
+    match task {
+        Task::Apply { answer, .. } | Task::Touch { answer } | Task::Close { answer } => {
+            tell(answer, Err(StoreError::Closed));
+        }
+        Task::Prune { answer, .. } => tell(answer, Err(StoreError::Closed)),
+    }
+}
