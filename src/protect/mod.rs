@@ -1,1 +1,3 @@
 //! Backups of write sets, and the vault.
+
+pub mod vault;
