@@ -131,8 +131,21 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.holders = state.holders.saturating_sub(1);
-        if state.holders == 0 {
-            state.held.clear();
+        if state.holders > 0 {
+            return;
+        }
+        state.held.clear();
+        // Nobody is left who could commit them.
+        let left: Vec<Pending> = state.pending.drain().map(|(_, left)| left).collect();
+        drop(state);
+        if left.is_empty() {
+            return;
+        }
+        let shelf = Arc::clone(&self.0);
+        let clean = move || shelf.drop_pending(&left);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(clean)),
+            Err(_) => clean(),
         }
     }
 }
@@ -215,6 +228,22 @@ impl Shelf {
                 return name;
             }
         }
+    }
+
+    fn drop_pending(&self, left: &[Pending]) {
+        for pending in left {
+            let removed = self
+                .point("vault.pending.dropped")
+                .and_then(|()| self.temps.remove(&pending.temp));
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a temporary file of the vault was left");
+            }
+        }
+    }
+
+    /// Leaves word that an object may be in nobody's name, so that the next open looks.
+    fn leave_word(&self) -> Result<(), VaultError> {
+        self.temps.open_or_create("unsure.manifest").map(drop)
     }
 
     /// Until it is dropped, objects that are seen or written stay.
@@ -409,8 +438,6 @@ impl Shelf {
         file.write_all(&bytes)
             .map_err(|source| self.temps.error("write", &temp.name, source))?;
         self.point("vault.manifest.written")?;
-        // From here on a failure must leave the temporary manifest, which tells the next open to sweep.
-        let temp = keep(temp);
         if new.len() >= SYNC_ALL_FROM {
             self.root.sync_all()?;
         } else {
@@ -418,10 +445,12 @@ impl Shelf {
                 self.temps.sync_file(content)?;
             }
             file.sync_all()
-                .map_err(|source| self.temps.error("sync", &temp, source))?;
+                .map_err(|source| self.temps.error("sync", &temp.name, source))?;
             self.temps.sync()?;
         }
         self.point("vault.objects.synced")?;
+        // From here on a failure must leave the temporary manifest, which tells the next open to sweep.
+        let temp = keep(temp);
         self.name_contents(&new)?;
         self.point("vault.objects.named")?;
         self.temps.rename(&temp, &self.manifests, &name)?;
@@ -701,7 +730,12 @@ impl Shelf {
                     .named
                     .as_ref()
                     .is_none_or(|named| named.get(digest).is_some_and(|count| *count > 0));
-                if named || state.held.contains(digest) || state.pending.contains_key(digest) {
+                if named {
+                    continue;
+                }
+                if state.held.contains(digest) || state.pending.contains_key(digest) {
+                    drop(state);
+                    self.leave_word()?;
                     continue;
                 }
                 state.known.remove(digest);
