@@ -1,1 +1,18 @@
-//! Backups of write sets, and the vault.
+//! Before anything is changed: a verified backup of what will be written, and the way back from it.
+//!
+//! [`protect`] takes a backup of a write set and proves it; [`still_the_same`] asks again just before the intent;
+//! [`undo_on_host`] carries out what [`crate::undo`] planned; [`retention`] says what may go; [`known_good`] keeps
+//! configuration from healthy days; [`vault`] is where it all lies. Nothing here decides whether a heal may run, and
+//! nothing here writes to the store.
+
+mod capture;
+mod error;
+pub mod known_good;
+mod reach;
+mod restore;
+pub mod retention;
+pub mod vault;
+
+pub use self::capture::{Limits, Protect, VerifiedBackup, protect, still_the_same};
+pub use self::error::ProtectError;
+pub use self::restore::{Undone, stage, undo_on_host};

@@ -1,5 +1,8 @@
 //! Keeping contents and manifests of backups.
 
+use std::any::Any;
+use std::collections::HashSet;
+
 use healer_agent::tree::{Digest, StatKey, TreePath};
 
 use super::BoxFuture;
@@ -23,6 +26,9 @@ pub enum VaultError {
     Absent(BackupId),
     #[error("damaged in the vault: {0}")]
     Damaged(String),
+    /// The place does not fit, or its format is another version's; nothing was written.
+    #[error("the vault at {path} is refused: {reason}")]
+    Refused { path: String, reason: String },
 }
 
 /// Writes one content. Dropped before `finish`, nothing is kept.
@@ -30,7 +36,8 @@ pub trait BlobSink: Send {
     /// Appends bytes.
     fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), VaultError>>;
 
-    /// Makes it durable. Gives the digest of the content and the bytes added to the vault (0: it was there).
+    /// Ends the content; it becomes durable with the first manifest that names it. Gives the digest of the content
+    /// and the bytes added to the vault (0: it was there).
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(Digest, u64), VaultError>>;
 }
 
@@ -43,6 +50,9 @@ pub trait BlobSource: Send {
 /// What an earlier backup knew of a path, so that an unchanged file is not read again.
 pub type WarmIndex = std::collections::BTreeMap<TreePath, (StatKey, Digest)>;
 
+/// Kept by a running backup: while it lives, contents that were begun or found to be there are not collected.
+pub type Hold = Box<dyn Any + Send + Sync>;
+
 /// Content-addressed, compressed, durable storage on the daemon's side.
 pub trait Vault: Send + Sync {
     /// Begins a content.
@@ -54,6 +64,27 @@ pub trait Vault: Send + Sync {
     /// Is this content there? (Its bytes are proven only by reading.)
     fn has(&self, digest: Digest) -> BoxFuture<'_, Result<bool, VaultError>>;
 
+    /// Which of these contents are not there; for many at once.
+    fn missing(
+        &self,
+        digests: Vec<Digest>,
+    ) -> BoxFuture<'_, Result<HashSet<Digest>, VaultError>> {
+        Box::pin(async move {
+            let mut missing = HashSet::new();
+            for digest in digests {
+                if !self.has(digest).await? {
+                    missing.insert(digest);
+                }
+            }
+            Ok(missing)
+        })
+    }
+
+    /// Keeps contents from being collected until a manifest names them.
+    fn hold(&self) -> Hold {
+        Box::new(())
+    }
+
     /// Makes the manifest durable, after every content it names; only then the backup exists.
     fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>>;
 
@@ -62,6 +93,12 @@ pub trait Vault: Send + Sync {
 
     /// Reads everything of a backup and compares.
     fn verify(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>>;
+
+    /// Proves a backup that was just committed: everything is read and compared, but for contents that this process
+    /// read before and that no program can have changed since. [`Vault::verify`] makes no such exception.
+    fn confirm(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>> {
+        self.verify(id)
+    }
 
     /// Ids of all backups with a readable manifest.
     fn list(&self) -> BoxFuture<'_, Result<Vec<BackupId>, VaultError>>;
