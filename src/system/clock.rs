@@ -86,7 +86,11 @@ async fn wait_on_timer(boot_ms: i64) -> std::io::Result<()> {
     };
     timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &at)?;
     // Readable once it fired; it is dropped then, so the count need not be read.
-    let ready = AsyncFd::register(timer)?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that may close early; an owned descriptor never does"
+    )]
+    let ready = AsyncFd::new(timer)?;
     drop(ready.readable().await?);
     Ok(())
 }
