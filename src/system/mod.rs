@@ -1,1 +1,15 @@
-//! The real clock, randomness and signals.
+//! The real side of the smallest seams: clocks, randomness, the pulse and signals.
+//!
+//! Nothing here decides anything, and nothing here knows an application.
+
+pub mod clock;
+pub mod cron;
+pub mod pulse;
+pub mod random;
+pub mod signals;
+
+pub use clock::RealClock;
+pub use cron::{CronError, CronSchedule};
+pub use pulse::{CronPulse, PulseError};
+pub use random::OsRandom;
+pub use signals::{Signal, Signals};

@@ -1,0 +1,173 @@
+//! What `check-config` says about settings that are valid: what cannot work, what nobody could do, and which lines the
+//! root-owned list of allowed operations needs. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::{Role, Settings};
+use crate::model::app::App;
+use crate::model::word::{HealingMode, words};
+
+words! {
+    /// How much it matters.
+    Weight, "weight" {
+        /// For information.
+        Note = "note",
+        /// Works, and is probably not meant.
+        Warning = "warning",
+        /// Cannot work: `check-config` fails.
+        Refusal = "refusal",
+    }
+}
+
+/// One piece of advice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    pub weight: Weight,
+    pub text: String,
+    /// Lines to add to a file, ready to copy; empty where there are none.
+    pub lines: String,
+}
+
+fn advice(weight: Weight, text: String) -> Advice {
+    Advice {
+        weight,
+        text,
+        lines: String::new(),
+    }
+}
+
+/// Judges settings for a daemon that runs as `daemon_uid`. Groups count as one person each, for who is in them is the
+/// directory's matter.
+pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
+    let mut said = Vec::new();
+    if settings.apps.is_empty() {
+        said.push(advice(
+            Weight::Warning,
+            "no application is configured, so nothing is watched; add [app.NAME]".to_owned(),
+        ));
+    }
+    for app in settings.apps.values() {
+        if daemon_uid != 0 && app.target.uid != daemon_uid {
+            said.push(advice(
+                Weight::Refusal,
+                format!(
+                    "app `{}` runs as `{}`, and a daemon that is not root cannot become that user; run healerd as root or as `{}`",
+                    app.name, app.user, app.user
+                ),
+            ));
+        }
+    }
+    said.extend(approvers(settings));
+    if settings.notify.webhook.is_none() {
+        said.push(advice(
+            Weight::Warning,
+            "nobody is told of incidents and approvals; set [notify.webhook] url".to_owned(),
+        ));
+    }
+    if settings
+        .metrics
+        .listen
+        .is_some_and(|address| !address.ip().is_loopback())
+    {
+        said.push(advice(
+            Weight::Warning,
+            "metrics can be read from other machines without a password".to_owned(),
+        ));
+    }
+    let watching: Vec<_> = settings
+        .apps
+        .values()
+        .filter(|app| app.policy.mode == HealingMode::Manual)
+        .map(|app| app.name.as_str())
+        .collect();
+    if !watching.is_empty() {
+        said.push(advice(
+            Weight::Note,
+            format!(
+                "in MANUAL nothing runs without a person: {}",
+                watching.join(", ")
+            ),
+        ));
+    }
+    for app in settings.apps.values() {
+        said.push(Advice {
+            weight: Weight::Note,
+            text: format!(
+                "root operations for app `{}` (give files back to `{}`, mend modes) are allowed by these lines in {}",
+                app.name,
+                app.user,
+                settings.daemon.agent_allow.display()
+            ),
+            lines: allow_lines(app),
+        });
+    }
+    said
+}
+
+/// HIGH needs an approver who is not the requester, CRITICAL two. Root is one person.
+fn approvers(settings: &Settings) -> Vec<Advice> {
+    let roles = &settings.control.roles;
+    let may = |role: &Role| match role {
+        Role::Approver | Role::Admin => true,
+        Role::Viewer | Role::Operator => false,
+    };
+    let users: BTreeSet<u32> = roles
+        .users
+        .iter()
+        .filter(|(uid, role)| **uid != 0 && may(role))
+        .map(|(uid, _)| *uid)
+        .collect();
+    let groups = roles.groups.values().filter(|role| may(role)).count();
+    let persons = 1 + users.len() + groups;
+    let asking: Vec<_> = settings
+        .apps
+        .values()
+        .filter(|app| !app.policy.approval.one_person)
+        .map(|app| app.name.as_str())
+        .collect();
+    let mut said = Vec::new();
+    if persons < 2 && !asking.is_empty() {
+        said.push(advice(
+            Weight::Warning,
+            format!(
+                "nobody but root may approve: what root asks for, and every CRITICAL action, could never be approved for {}; \
+                 name approvers in [control.roles], or write `persons = \"one\"` in [approval]",
+                asking.join(", ")
+            ),
+        ));
+    }
+    let alone: Vec<_> = settings
+        .apps
+        .values()
+        .filter(|app| app.policy.approval.one_person)
+        .map(|app| app.name.as_str())
+        .collect();
+    if !alone.is_empty() {
+        said.push(advice(
+            Weight::Note,
+            format!(
+                "one person may approve what he asked for himself: {}",
+                alone.join(", ")
+            ),
+        ));
+    }
+    said
+}
+
+/// The lines for one application: owner and modes below its roots.
+fn allow_lines(app: &App) -> String {
+    let mut lines = String::new();
+    for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
+        // Debug of a text is a TOML basic string for all that a checked path can hold.
+        let written = write!(
+            lines,
+            "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
+            app.user
+        );
+        debug_assert!(written.is_ok(), "writing to a text never fails");
+    }
+    lines
+}
