@@ -20,5 +20,6 @@ pub mod runner;
 pub mod serve;
 pub mod step;
 pub mod tree;
+pub mod units;
 pub mod walk;
 pub mod witness;
