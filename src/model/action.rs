@@ -6,10 +6,26 @@ use healer_agent::protocol::WriteMember;
 use healer_agent::step::Step;
 use serde::{Deserialize, Serialize};
 
-use super::TreePath;
+use super::{Digest, TreePath};
 use super::name::{ActionName, CheckName};
 use super::plan::Params;
-use super::word::Risk;
+use super::word::{Risk, words};
+
+words! {
+    /// What can raise an action's risk although no fact of a check tells it; the engine asks when it prepares a heal.
+    RaiseHook, "hook that raises a risk" {
+        /// A secret or database setting of a file that would be put back is present now with another value than in
+        /// the known-good snapshot. Absent, empty or cut off is not a difference.
+        KnownGoodDiffers = "known_good_differs",
+    }
+}
+
+/// The risk that holds once a hook says yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HookedRisk {
+    pub when: RaiseHook,
+    pub risk: Risk,
+}
 
 /// Which user an action's steps run as; one for the whole action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +60,9 @@ pub struct ResolvedAction {
     pub proves: Vec<CheckName>,
     /// Files that `put` steps need, to be taken from the newest known-good snapshot.
     pub known_good: Vec<TreePath>,
+    /// Risks that the engine must still ask about before anything runs alone; never lower than `risk` already is.
+    #[serde(default)]
+    pub raises: Vec<HookedRisk>,
     /// New bytes it is expected to write, beside its backup.
     pub estimate_bytes: u64,
     pub estimate: Duration,
@@ -53,5 +72,33 @@ impl ResolvedAction {
     /// Does it change files, so that it needs a verified backup first?
     pub fn writes_files(&self) -> bool {
         !self.writes.is_empty()
+    }
+
+    /// The same action with the content of its `put` steps named, from the newest known-good snapshot.
+    ///
+    /// # Errors
+    /// The first path of a `put` step that the snapshot does not hold: there is nothing to put back.
+    pub fn with_known_good(
+        mut self,
+        files: &[(TreePath, Digest, u32)],
+    ) -> Result<Self, TreePath> {
+        for step in self.steps.iter_mut().chain(&mut self.finally) {
+            if let Step::Put { path, digest, mode } = step {
+                let Some((_, found, bits)) = files.iter().find(|(known, ..)| known == path) else {
+                    return Err(path.clone());
+                };
+                (*digest, *mode) = (*found, *bits);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The risk once the engine has asked these hooks and they said yes.
+    pub fn risk_after(&self, hooks: &[RaiseHook]) -> Risk {
+        self.raises
+            .iter()
+            .filter(|raise| hooks.contains(&raise.when))
+            .map(|raise| raise.risk)
+            .fold(self.risk, Risk::max)
     }
 }
