@@ -14,7 +14,11 @@
 //!
 //! The modules, in the order of the loop:
 
+pub mod catalogue;
+pub mod cli;
+pub mod decide;
 pub mod model;
+<<<<<<< HEAD
 
 pub mod catalogue;
 
@@ -51,3 +55,6 @@ pub mod telemetry;
 pub mod cli;
 
 pub mod demo;
+=======
+pub mod verify;
+>>>>>>> decide

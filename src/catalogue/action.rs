@@ -57,7 +57,10 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
     pub name: String,
-    pub source: ParamSource,
+    /// In order; the first that gives a value counts.
+    pub sources: Vec<ParamSource>,
+    /// A list must hold exactly one entry, which is the value.
+    pub single: bool,
     /// Most entries of a list.
     pub items_max: usize,
     /// Bounds of a number.
@@ -241,30 +244,28 @@ fn parse_params(entries: &[(Key, Node)], path: &str, errors: &mut Errors) -> Vec
             .unwrap_or(ITEMS_MAX)
             .clamp(1, 1000);
         let (min, max) = (fields.int("min", errors), fields.int("max", errors));
+        let single = fields.flag("single", errors).unwrap_or(false);
         fields.finish(errors);
-        let source = match (from, value) {
-            (Some(from), None) => match FactPath::parse(from) {
-                Some(path) if !path.is_reserved() => Some(ParamSource::Fact(path)),
-                Some(_) | None => {
-                    errors.push(&node.at, &key, format!("`{from}` is not the name of a probe's fact"), "write from = \"probe.fact\"");
-                    None
-                }
-            },
-            (None, Some(value)) => Some(ParamSource::Value(Template::parse(value))),
-            (Some(_), Some(_)) | (None, None) => {
-                errors.push(&node.at, &key, "needs exactly one source", "write `{ from = \"probe.fact\" }` or `{ value = \"{vars.name}\" }`");
-                None
-            }
-        };
-        if let Some(source) = source {
-            params.push(Param {
-                name: name.text.clone(),
-                source,
-                items_max,
-                min,
-                max,
-            });
+        let mut sources = Vec::new();
+        if let Some(value) = value {
+            sources.push(ParamSource::Value(Template::parse(value)));
         }
+        match from.map(FactPath::parse) {
+            None => {}
+            Some(Some(path)) if !path.is_reserved() => sources.push(ParamSource::Fact(path)),
+            Some(_) => errors.push(&node.at, &key, "`from` is not the name of a probe's fact", "write from = \"probe.fact\""),
+        }
+        if from.is_none() && value.is_none() {
+            errors.push(&node.at, &key, "has no source", "write `{ from = \"probe.fact\" }` or `{ value = \"{vars.name}\" }`");
+        }
+        params.push(Param {
+            name: name.text.clone(),
+            sources,
+            single,
+            items_max,
+            min,
+            max,
+        });
     }
     params
 }

@@ -106,11 +106,11 @@ fn extends_of(node: &Node) -> Option<String> {
 
 /// The file laid on everything it extends.
 fn merged(files: &BTreeMap<StackName, File>, name: &StackName, errors: &mut Errors) -> Option<Node> {
-    let mut chain = Vec::new();
+    let mut chain: Vec<&File> = Vec::new();
     let mut next = Some(name.as_str().to_owned());
     while let Some(current) = next {
         let Some(file) = files.get(current.as_str()) else {
-            let child: &File = chain.last()?;
+            let child = chain.last()?;
             let at = child.node.get("extends").map_or_else(|| child.node.at.clone(), |node| node.at.clone());
             let near = did_you_mean(&current, files.keys().map(StackName::as_str));
             let known = files.keys().map(StackName::as_str).collect::<Vec<_>>().join(", ");
@@ -122,7 +122,7 @@ fn merged(files: &BTreeMap<StackName, File>, name: &StackName, errors: &mut Erro
             return None;
         }
         chain.push(file);
-        next.clone_from(&file.extends);
+        next = file.extends.clone();
     }
     let mut files = chain.into_iter().rev();
     let mut node = files.next()?.node.clone();

@@ -128,7 +128,9 @@ impl<'a> Scope<'a> {
             },
             "vars" => {
                 let set = self.app.and_then(|app| app.vars.get(&path.fact));
-                let value = set.or_else(|| self.defaults.and_then(|all| all.get(&path.fact)));
+                // An empty default says that there is none.
+                let default = || self.defaults?.get(&path.fact).filter(|text| !text.is_empty());
+                let value = set.or_else(default);
                 match (value, self.app) {
                     (Some(value), _) => text(value),
                     (None, Some(_)) => Cow::Owned(Fact::Absent),

@@ -88,7 +88,8 @@ fn action_names(stack: &Stack, action: &Action, errors: &mut Errors) {
         known_action(stack, other, &action.at, &format!("{key}.conflicts"), errors);
     }
     for param in &action.params {
-        match &param.source {
+        for source in &param.sources {
+            match source {
             ParamSource::Fact(path) => {
                 if let Err(message) = type_in_action(stack, action, path) {
                     errors.push(&action.at, &format!("{key}.params.{}", param.name), message, "name a fact of a check whose remedy this is");
@@ -96,6 +97,7 @@ fn action_names(stack: &Stack, action: &Action, errors: &mut Errors) {
             }
             ParamSource::Value(template) => {
                 names_in(stack, action, template, &format!("{key}.params.{}", param.name), false, errors);
+            }
             }
         }
     }

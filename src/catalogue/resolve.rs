@@ -81,14 +81,27 @@ fn fact_for(
 }
 
 fn value_of(stack: &Stack, action: &Action, param: &Param, checks: &[CheckName], scope: &Scope<'_>) -> ParamValue {
-    let fact = match &param.source {
-        ParamSource::Fact(path) => fact_for(stack, action, checks, scope, path),
-        ParamSource::Value(template) => match template.fill(scope) {
-            Ok(text) => Fact::Text(text),
-            Err(_) => return ParamValue::Unknown,
-        },
-    };
-    bounded(param, fact)
+    for source in &param.sources {
+        let fact = match source {
+            ParamSource::Fact(path) => fact_for(stack, action, checks, scope, path),
+            ParamSource::Value(template) => match template.fill(scope) {
+                Ok(text) => Fact::Text(text),
+                Err(_) => continue,
+            },
+        };
+        let fact = match (param.single, fact) {
+            (true, Fact::List(items)) => match <[Fact; 1]>::try_from(items) {
+                Ok([only]) => only,
+                Err(_) => continue, // several: which one is meant cannot be known
+            },
+            (_, fact) => fact,
+        };
+        match bounded(param, fact) {
+            ParamValue::Unknown => {}
+            known @ (ParamValue::Int(_) | ParamValue::Text(_) | ParamValue::List(_)) => return known,
+        }
+    }
+    ParamValue::Unknown
 }
 
 /// The fact as a parameter within its declared bounds; what does not fit is unknown, never bent into shape.

@@ -111,17 +111,18 @@ impl Stack {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// The checks that prove an action when it heals `checks`: those it declares, else those it heals, else those
-    /// whose remedy it is. A check that it heals by name or text only must be proved too.
+    /// The checks that prove an action when it heals `checks`: those it declares, else those of `checks` whose remedy
+    /// it is, else all whose remedy it is. What it was only matched to by name or text proves it when nothing else
+    /// was meant to be healed, so that a guess cannot turn a good heal into an undo.
     pub fn proofs_of(&self, action: &Action, checks: &[CheckName]) -> Vec<CheckName> {
         let served = self.served_by(&action.name);
-        if action.proves.is_empty() {
-            return if checks.is_empty() { served.to_vec() } else { checks.to_vec() };
+        let healed: Vec<_> = checks.iter().filter(|check| served.contains(check)).cloned().collect();
+        match (healed.is_empty(), checks.is_empty(), action.proves.is_empty()) {
+            (true, false, _) => checks.to_vec(),
+            (_, _, false) => action.proves.clone(),
+            (false, _, true) => healed,
+            (true, true, true) => served.to_vec(),
         }
-        let mut proofs = action.proves.clone();
-        proofs.extend(checks.iter().filter(|check| !served.contains(check)).cloned());
-        proofs.dedup();
-        proofs
     }
 
     /// Does the live site write there too, in a place whose content matters?

@@ -2,7 +2,8 @@
 //!
 //! Braces that do not hold exactly a fact's name (with an optional `|default`) are plain text, so that a literal such
 //! as `{"status":` needs no escape. A default stands in for an absent fact only: a guess in place of an unknown one
-//! would look like knowledge.
+//! would look like knowledge. A default that begins with `@` is another name with its own default:
+//! `{vars.port|@env.values.PORT|3000}`.
 
 use healer_agent::probe::spec::FactType;
 use serde_json::Value as Json;
@@ -24,10 +25,29 @@ enum Piece {
     Text(String),
     Name {
         path: FactPath,
-        default: Option<String>,
+        default: Default,
         /// As it was written, for those that are passed on unfilled.
         source: String,
     },
+}
+
+/// What stands in for an absent fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Default {
+    None,
+    Text(String),
+    Name(Box<Template>),
+}
+
+impl Default {
+    fn parse(text: &str) -> Self {
+        match text.strip_prefix('@') {
+            Some(name) if FactPath::parse(name.split('|').next().unwrap_or(name)).is_some() => {
+                Self::Name(Box::new(Template::parse(&format!("{{{name}}}"))))
+            }
+            Some(_) | None => Self::Text(text.to_owned()),
+        }
+    }
 }
 
 /// Why a template could not be filled in.
@@ -59,8 +79,8 @@ impl Template {
                 .map(|end| &from_open[1..=end]);
             let named = inside.and_then(|inside| {
                 let (path, default) = match inside.split_once('|') {
-                    Some((path, default)) => (path, Some(default.to_owned())),
-                    None => (inside, None),
+                    Some((path, default)) => (path, Default::parse(default)),
+                    None => (inside, Default::None),
                 };
                 Some((FactPath::parse(path)?, default, inside.len() + 2))
             });
@@ -88,9 +108,15 @@ impl Template {
 
     /// The names in it, with whether a default is given.
     pub fn names(&self) -> impl Iterator<Item = (&FactPath, bool)> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Name { path, default, .. } => Some((path, default.is_some())),
-            Piece::Text(_) => None,
+        self.pieces.iter().flat_map(|piece| match piece {
+            Piece::Name { path, default, .. } => {
+                let mut found = vec![(path, !matches!(default, Default::None))];
+                if let Default::Name(inner) = default {
+                    found.extend(inner.names());
+                }
+                found
+            }
+            Piece::Text(_) => Vec::new(),
         })
     }
 
@@ -124,13 +150,14 @@ impl Template {
 
     /// One sentence for people: unknown and absent are said, lists are joined, foreign text is escaped, and the whole
     /// is bounded.
-    pub fn message(&self, scope: &Scope<'_>, type_of: impl Fn(&FactPath) -> Option<FactType>) -> String {
+    pub fn message(&self, scope: &Scope<'_>, type_of: &dyn Fn(&FactPath) -> Option<FactType>) -> String {
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
-                    (Fact::Absent, Some(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.message(scope, type_of)),
                     (fact, _) => text.push_str(&show(fact, type_of(path))),
                 },
             }
@@ -148,7 +175,11 @@ impl Template {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } => {
-                    text.push_str(&scalar(path, default.as_deref(), &scope.fact(path))?);
+                    match (&*scope.fact(path), default) {
+                        (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                        (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.fill(scope)?),
+                        (fact, _) => text.push_str(&scalar(path, fact)?),
+                    }
                 }
             }
         }
@@ -188,7 +219,7 @@ impl Template {
         let (before, after) = (part(&self.pieces[..place])?, part(&self.pieces[place + 1..])?);
         items
             .iter()
-            .map(|item| Ok(format!("{before}{}{after}", scalar(path, None, item)?)))
+            .map(|item| Ok(format!("{before}{}{after}", scalar(path, item)?)))
             .collect()
     }
 
@@ -202,7 +233,13 @@ impl Template {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } if scopes.contains(&path.scope.as_str()) => {
-                    text.push_str(&scalar(path, default.as_deref(), &scope.fact(path))?);
+                    match (&*scope.fact(path), default) {
+                        (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                        (Fact::Absent, Default::Name(inner)) => {
+                            text.push_str(&inner.fill_some(scopes, scope)?);
+                        }
+                        (fact, _) => text.push_str(&scalar(path, fact)?),
+                    }
                 }
                 Piece::Name { source, .. } => text.push_str(source),
             }
@@ -211,22 +248,21 @@ impl Template {
     }
 }
 
-fn scalar(path: &FactPath, default: Option<&str>, fact: &Fact) -> Result<String, FillError> {
-    match (fact, default) {
-        (Fact::Text(text), _) => Ok(text.clone()),
-        (Fact::Int(number), _) => Ok(number.to_string()),
-        (Fact::Bool(flag), _) => Ok(flag.to_string()),
-        (Fact::Absent, Some(default)) => Ok(default.to_owned()),
-        (Fact::Absent, None) => Err(FillError::Absent(path.to_string())),
-        (Fact::Unknown(reason), _) => Err(FillError::Unknown(path.to_string(), reason.clone())),
-        (Fact::List(_), _) => Err(FillError::Type(path.to_string(), "a list")),
-        (Fact::Map(_), _) => Err(FillError::Type(path.to_string(), "a map")),
-        (Fact::Secret { .. }, _) => Err(FillError::Type(path.to_string(), "a secret")),
+fn scalar(path: &FactPath, fact: &Fact) -> Result<String, FillError> {
+    match fact {
+        Fact::Text(text) => Ok(text.clone()),
+        Fact::Int(number) => Ok(number.to_string()),
+        Fact::Bool(flag) => Ok(flag.to_string()),
+        Fact::Absent => Err(FillError::Absent(path.to_string())),
+        Fact::Unknown(reason) => Err(FillError::Unknown(path.to_string(), reason.clone())),
+        Fact::List(_) => Err(FillError::Type(path.to_string(), "a list")),
+        Fact::Map(_) => Err(FillError::Type(path.to_string(), "a map")),
+        Fact::Secret { .. } => Err(FillError::Type(path.to_string(), "a secret")),
     }
 }
 
-/// Every text in a JSON value with the names of some scopes filled in; keys hold none. A text that is wholly one
-/// name stays a text. A list entry whose name is absent without a default is an error, as everywhere.
+/// Every text in a JSON value with the names of some scopes filled in; keys hold none. What becomes empty by an empty
+/// default (`{app.origin|}`) is left out of its table, as if it had never been written.
 ///
 /// # Errors
 /// As [`Template::fill`].
@@ -242,7 +278,11 @@ pub fn fill_json(value: &Json, scopes: &[&str], scope: &Scope<'_>) -> Result<Jso
         Json::Object(entries) => {
             let mut filled = serde_json::Map::new();
             for (key, item) in entries {
-                filled.insert(key.clone(), fill_json(item, scopes, scope)?);
+                let value = fill_json(item, scopes, scope)?;
+                let vanished = value.as_str() == Some("") && item.as_str() != Some("");
+                if !vanished {
+                    filled.insert(key.clone(), value);
+                }
             }
             Json::Object(filled)
         }
@@ -314,7 +354,7 @@ mod tests {
         );
         assert_eq!(
             Template::parse("{p.list}: {p.size}, {p.dark}, {p.key}")
-                .message(&scope, |path| (path.fact == "size").then_some(FactType::Bytes)),
+                .message(&scope, &|path| (path.fact == "size").then_some(FactType::Bytes)),
             "a, b\\n: 2 KiB, unknown, [secret of 5 characters]"
         );
     }

@@ -1,1 +1,1 @@
-//! Judging a cure.
+//! Verdicts.
