@@ -14,11 +14,7 @@
 //!
 //! The modules, in the order of the loop:
 
-pub mod catalogue;
-pub mod cli;
-pub mod decide;
 pub mod model;
-<<<<<<< HEAD
 
 pub mod catalogue;
 
@@ -55,6 +51,3 @@ pub mod telemetry;
 pub mod cli;
 
 pub mod demo;
-=======
-pub mod verify;
->>>>>>> decide

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! The strategy engine.
-=======
 //! Facts in, plan out: which action for which symptom, and whether it may run alone.
 //!
 //! Pure and total: the same input gives the same bytes, whatever the order of the results. It asks no guard and
@@ -105,4 +102,3 @@ pub fn decide(input: &DecisionInput<'_>) -> Decision {
 
 #[cfg(test)]
 mod tests;
->>>>>>> decide

@@ -39,11 +39,12 @@ pub(super) struct Ask {
 pub(super) async fn resolve(
     desk: &Desk,
     name: &ActionName,
+    checks: &[CheckName],
     params: &Params,
     round: &Round,
     risk: Risk,
 ) -> Result<ResolvedAction, String> {
-    let action = desk.stack.resolve(name, &round.results, params, &desk.app).map_err(|error| error.to_string())?;
+    let action = desk.stack.resolve(name, checks, &round.results, &desk.app, params).map_err(|error| error.to_string())?;
     let action = ResolvedAction { risk: action.risk.max(risk), ..action };
     known_good::fill(desk, action).await
 }
@@ -64,7 +65,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
         let Some(look) = desk.look.clone() else {
             return Ok(None);
         };
-        let action = match resolve(desk, &item.action, &item.params, &look.round, item.risk).await {
+        let action = match resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
             Ok(action) => action,
             Err(reason) => {
                 desk.next.insert(incident.id, format!("{}: {reason}", item.action));

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::desk::Desk;
 use super::handle::{ActionView, AppView, Handle, Health};
-use crate::catalogue::Stack;
+use crate::catalogue::{Stack, resolve};
 use crate::guard::breaker::status;
 use crate::model::app::App;
 use crate::model::heal::HealState;
@@ -45,6 +45,7 @@ fn view(desk: &Desk) -> AppView {
         next: desk.next.clone(),
         heals: desk.heals.clone(),
         mutes: desk.mutes.clone(),
+        backup_policy: desk.app.policy.backup.clone(),
         held,
         due: desk.due.clone(),
     }
@@ -79,7 +80,7 @@ pub(super) fn actions(app: &App, stack: &Stack) -> Vec<ActionView> {
         .actions
         .iter()
         .map(|action| {
-            let risk = stack.effective_risk(&action.name, &app.policy);
+            let risk = resolve::effective_risk_at_rest(action, &app.policy);
             let asks = app.policy.always_ask.contains(&action.name);
             ActionView {
                 name: action.name.clone(),

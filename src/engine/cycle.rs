@@ -7,13 +7,12 @@ use serde_json::json;
 
 use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
+use super::look::{self, Which};
 use super::{admit, known_good, proposals, schedule};
-use crate::catalogue::Which;
 use crate::decide;
 use crate::model::check::Round;
 use crate::model::incident::IncidentState;
 use crate::model::time::Moment;
-use crate::observe;
 use crate::seam::Write;
 
 /// One turn. Gives the moment of the next one.
@@ -35,9 +34,9 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
 
     if is_due(desk) {
         // observe → decide → record
-        match observe::round(&desk.world, &desk.app, &desk.stack, Which::Due, desk.round_timeout()).await {
+        match look::round(desk, Which::Due).await {
             Ok(round) => seen(desk, round).await?,
-            Err(error) => unseen(desk, error.to_string()).await?,
+            Err(reason) => unseen(desk, reason).await?,
         }
         // guard → admit at most one; the others wait their turn and are decided again
         if desk.unseen == 0 && !desk.shared.take_observe_first(&desk.app.name) {

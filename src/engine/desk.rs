@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -19,6 +18,7 @@ use crate::model::heal::Heal;
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::Incident;
 use crate::model::ledger::Bar;
+use crate::model::name::CheckName;
 use crate::model::plan::Plan;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
@@ -98,6 +98,8 @@ pub struct Desk {
     pub known_good: Option<BackupId>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
+    /// When checks with a period of their own were last asked.
+    pub asked: BTreeMap<CheckName, Moment>,
     /// When a snapshot was last considered.
     pub known_good_checked: Option<Moment>,
     /// When the last turn was, for clocks that stand still.
@@ -265,11 +267,6 @@ impl Desk {
     /// Key of the app's lease, and of its host's.
     pub(super) fn lease_keys(&self) -> (String, String) {
         (format!("app:{}", self.app.name), format!("host:{}", self.app.host))
-    }
-
-    /// The longest one agent request of a round may take.
-    pub(super) fn round_timeout(&self) -> Duration {
-        self.app.policy.timing.round_timeout
     }
 
     /// For audit rows about this app.

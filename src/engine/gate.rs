@@ -118,7 +118,8 @@ fn preconditions(stack: &Stack, app: &App, heal: &Heal, round: &Round) -> Option
     if guard::rollback_backup(&heal.origin).is_some() {
         return Some(true);
     }
-    stack.requires(&heal.action.name, app, round)
+    let action = stack.action(&heal.action.name)?;
+    action.requirements_hold(stack, app, &heal.checks, &round.results)
 }
 
 /// Free room on both sides, and what backup and action will need.
@@ -134,7 +135,7 @@ async fn room(desk: &Desk, heal: &Heal) -> Option<Room> {
 
 /// Would the same results still give exactly this action?
 pub(super) async fn still_resolves(desk: &Desk, heal: &Heal, round: &Round) -> bool {
-    match super::admit::resolve(desk, &heal.action.name, &heal.action.params, round, heal.action.risk).await {
+    match super::admit::resolve(desk, &heal.action.name, &heal.checks, &heal.action.params, round, heal.action.risk).await {
         Ok(action) => action == heal.action,
         Err(reason) => {
             tracing::info!(heal_id = %heal.id, %reason, "the action can no longer be resolved");

@@ -14,6 +14,7 @@ mod handle;
 mod housekeeping;
 mod known_good;
 mod life;
+mod look;
 mod proposals;
 mod recover;
 mod requests;
@@ -358,6 +359,7 @@ impl Seat {
             stale_backups: BTreeMap::new(),
             healthy_since: None,
             known_good,
+            asked: BTreeMap::new(),
             known_good_checked: None,
             last_turn: None,
             started_here: Vec::new(),

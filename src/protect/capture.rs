@@ -98,6 +98,11 @@ pub struct VerifiedBackup {
 }
 
 impl VerifiedBackup {
+    /// Only for who has just read everything back.
+    pub(super) fn proven(manifest: BackupManifest, row: BackupRow, members: Vec<WriteMember>) -> Self {
+        Self { id: manifest.id, manifest, row, members }
+    }
+
     /// Its id.
     pub fn id(&self) -> BackupId {
         self.id
@@ -167,7 +172,7 @@ pub async fn still_the_same(
     }
     let limits = Limits::new(&app.policy.backup, 0);
     let reach = Reach::new(world, app, login, limits.time)?;
-    let listing = reach.list(&patterns, limits.write_entries_max).await?;
+    let listing = reach.list(&patterns, limits.write_entries_max, false).await?;
     if let Some((path, reason)) = listing.unreadable.into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }
@@ -234,7 +239,7 @@ async fn take(
         .iter()
         .map(|member| member.pattern.clone())
         .collect();
-    let mut writes = reach.list(&patterns, limits.write_entries_max).await?;
+    let mut writes = reach.list(&patterns, limits.write_entries_max, false).await?;
     if let Some((path, reason)) = std::mem::take(&mut writes.unreadable).into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }
