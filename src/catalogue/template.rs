@@ -150,14 +150,20 @@ impl Template {
 
     /// One sentence for people: unknown and absent are said, lists are joined, foreign text is escaped, and the whole
     /// is bounded.
-    pub fn message(&self, scope: &Scope<'_>, type_of: &dyn Fn(&FactPath) -> Option<FactType>) -> String {
+    pub fn message(
+        &self,
+        scope: &Scope<'_>,
+        type_of: &dyn Fn(&FactPath) -> Option<FactType>,
+    ) -> String {
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
                     (Fact::Absent, Default::Text(default)) => text.push_str(default),
-                    (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.message(scope, type_of)),
+                    (Fact::Absent, Default::Name(inner)) => {
+                        text.push_str(&inner.message(scope, type_of))
+                    }
                     (fact, _) => text.push_str(&show(fact, type_of(path))),
                 },
             }
@@ -174,13 +180,11 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
-                Piece::Name { path, default, .. } => {
-                    match (&*scope.fact(path), default) {
-                        (Fact::Absent, Default::Text(default)) => text.push_str(default),
-                        (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.fill(scope)?),
-                        (fact, _) => text.push_str(&scalar(path, fact)?),
-                    }
-                }
+                Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
+                    (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.fill(scope)?),
+                    (fact, _) => text.push_str(&scalar(path, fact)?),
+                },
             }
         }
         Ok(text)
@@ -191,19 +195,23 @@ impl Template {
     /// # Errors
     /// As [`Template::fill`], and when there are too many.
     pub fn expand(&self, scope: &Scope<'_>) -> Result<Vec<String>, FillError> {
-        let list = self.pieces.iter().enumerate().find_map(|(place, piece)| match piece {
-            Piece::Name { path, .. } => match scope.fact(path).into_owned() {
-                Fact::List(items) => Some((place, path, items)),
-                Fact::Unknown(_)
-                | Fact::Absent
-                | Fact::Bool(_)
-                | Fact::Int(_)
-                | Fact::Text(_)
-                | Fact::Map(_)
-                | Fact::Secret { .. } => None,
-            },
-            Piece::Text(_) => None,
-        });
+        let list = self
+            .pieces
+            .iter()
+            .enumerate()
+            .find_map(|(place, piece)| match piece {
+                Piece::Name { path, .. } => match scope.fact(path).into_owned() {
+                    Fact::List(items) => Some((place, path, items)),
+                    Fact::Unknown(_)
+                    | Fact::Absent
+                    | Fact::Bool(_)
+                    | Fact::Int(_)
+                    | Fact::Text(_)
+                    | Fact::Map(_)
+                    | Fact::Secret { .. } => None,
+                },
+                Piece::Text(_) => None,
+            });
         let Some((place, path, items)) = list else {
             return Ok(vec![self.fill(scope)?]);
         };
@@ -216,7 +224,10 @@ impl Template {
             }
             .fill(scope)
         };
-        let (before, after) = (part(&self.pieces[..place])?, part(&self.pieces[place + 1..])?);
+        let (before, after) = (
+            part(&self.pieces[..place])?,
+            part(&self.pieces[place + 1..])?,
+        );
         items
             .iter()
             .map(|item| Ok(format!("{before}{}{after}", scalar(path, item)?)))
@@ -300,7 +311,11 @@ pub fn json_names(value: &Json) -> Vec<(FactPath, bool)> {
 fn collect(value: &Json, found: &mut Vec<(FactPath, bool)>) {
     match value {
         Json::String(text) => {
-            found.extend(Template::parse(text).names().map(|(path, has)| (path.clone(), has)));
+            found.extend(
+                Template::parse(text)
+                    .names()
+                    .map(|(path, has)| (path.clone(), has)),
+            );
         }
         Json::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Json::Object(entries) => entries.values().for_each(|item| collect(item, found)),
@@ -322,7 +337,10 @@ mod tests {
             ("size".to_owned(), Fact::Int(2048)),
             (
                 "list".to_owned(),
-                Fact::List(vec![Fact::Text("a".to_owned()), Fact::Text("b\n".to_owned())]),
+                Fact::List(vec![
+                    Fact::Text("a".to_owned()),
+                    Fact::Text("b\n".to_owned()),
+                ]),
             ),
             ("key".to_owned(), Fact::Secret { length: 5 }),
         ]
@@ -342,10 +360,18 @@ mod tests {
             ("{p.gone|none} of {p.size}", Ok("none of 2048")),
             ("{p.gone}", Err("`p.gone` is absent")),
             ("{p.dark|1}", Err("`p.dark` is unknown: hidden")),
-            ("{p.key}", Err("`p.key` is a secret, which cannot stand in a text here")),
-            ("{p.list}", Err("`p.list` is a list, which cannot stand in a text here")),
+            (
+                "{p.key}",
+                Err("`p.key` is a secret, which cannot stand in a text here"),
+            ),
+            (
+                "{p.list}",
+                Err("`p.list` is a list, which cannot stand in a text here"),
+            ),
         ] {
-            let filled = Template::parse(text).fill(&scope).map_err(|error| error.to_string());
+            let filled = Template::parse(text)
+                .fill(&scope)
+                .map_err(|error| error.to_string());
             assert_eq!(filled.as_deref().map_err(String::as_str), want, "{text}");
         }
         assert_eq!(
@@ -354,7 +380,8 @@ mod tests {
         );
         assert_eq!(
             Template::parse("{p.list}: {p.size}, {p.dark}, {p.key}")
-                .message(&scope, &|path| (path.fact == "size").then_some(FactType::Bytes)),
+                .message(&scope, &|path| (path.fact == "size")
+                    .then_some(FactType::Bytes)),
             "a, b\\n: 2 KiB, unknown, [secret of 5 characters]"
         );
     }

@@ -65,7 +65,11 @@ impl Output {
         }
         Self {
             code: error.exit,
-            stdout: if json { json_text(&Wrapped { error }) } else { String::new() },
+            stdout: if json {
+                json_text(&Wrapped { error })
+            } else {
+                String::new()
+            },
             stderr,
         }
     }
@@ -79,7 +83,11 @@ impl Output {
         let is_gone = |result: std::io::Result<()>| {
             result.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe)
         };
-        if is_gone(wrote) || is_gone(told) { code::FAILED } else { self.code }
+        if is_gone(wrote) || is_gone(told) {
+            code::FAILED
+        } else {
+            self.code
+        }
     }
 }
 

@@ -82,12 +82,19 @@ pub fn eval(args: &EvalArgs) -> Output {
 
 fn answer(args: &EvalArgs) -> Result<Answer, CliError> {
     let mode: HealingMode = args.mode.parse().map_err(|_| {
-        let known = HealingMode::ALL.iter().map(|mode| mode.as_str()).collect::<Vec<_>>();
+        let known = HealingMode::ALL
+            .iter()
+            .map(|mode| mode.as_str())
+            .collect::<Vec<_>>();
         let near = did_you_mean(&args.mode, known.iter().copied());
         CliError {
             code: "unknown_mode",
             message: format!("`{}` is not a healing mode", shown(&args.mode)),
-            hint: Some(if near.is_empty() { format!("use one of {}", known.join(", ")) } else { near }),
+            hint: Some(if near.is_empty() {
+                format!("use one of {}", known.join(", "))
+            } else {
+                near
+            }),
             exit: code::USAGE,
         }
     })?;
@@ -123,11 +130,17 @@ fn plan(stack: &Stack, mode: HealingMode, policy: &Policy, rows: &[Row]) -> Answ
         .map(|cannot| {
             let row = rows
                 .iter()
-                .filter(|row| row.result.check == cannot.check && row.result.status == cannot.status)
+                .filter(|row| {
+                    row.result.check == cannot.check && row.result.status == cannot.status
+                })
                 .max_by_key(|row| (row.result.severity, row.given.to_string()));
             let mut given = row.map_or_else(serde_json::Map::new, |row| match &row.given {
                 Value::Object(entries) => entries.clone(),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => serde_json::Map::new(),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => serde_json::Map::new(),
             });
             given.insert("reason".to_owned(), cannot.reason.clone().into());
             Value::Object(given)
@@ -160,7 +173,10 @@ fn table(answer: &Answer) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["", "ACTION", "RISK", "MATCH", "CHECKS", "REASON"]);
-    for (list, items) in [("auto", &answer.auto_heal), ("ask", &answer.require_approval)] {
+    for (list, items) in [
+        ("auto", &answer.auto_heal),
+        ("ask", &answer.require_approval),
+    ] {
         for item in items {
             table.add_row([
                 list,
@@ -179,7 +195,10 @@ fn table(answer: &Answer) -> String {
     if table.row_count() == 0 {
         return format!("{}\n", answer.summary);
     }
-    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<_> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     format!("{}\n\n{}\n", lines.join("\n"), answer.summary)
 }
 
@@ -194,8 +213,13 @@ fn load(folder: Option<&Path>) -> Result<Catalogue, CliError> {
             [one] => one.to_string(),
             many => format!("{} mistakes in stack files", many.len()),
         },
-        hint: (errors.len() > 1)
-            .then(|| errors.iter().map(StackError::to_string).collect::<Vec<_>>().join("\n")),
+        hint: (errors.len() > 1).then(|| {
+            errors
+                .iter()
+                .map(StackError::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        }),
         exit: code::FAILED,
     })
 }
@@ -206,7 +230,10 @@ fn stack_files(folder: &Path) -> Result<Vec<(String, String)>, CliError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             paths.push(path);
         }
     }
@@ -214,7 +241,10 @@ fn stack_files(folder: &Path) -> Result<Vec<(String, String)>, CliError> {
     if paths.len() > FILES_MAX {
         return Err(CliError {
             code: "too_many_files",
-            message: format!("`{}` holds more than {FILES_MAX} stack files", folder.display()),
+            message: format!(
+                "`{}` holds more than {FILES_MAX} stack files",
+                folder.display()
+            ),
             hint: None,
             exit: code::FAILED,
         });
@@ -232,12 +262,19 @@ fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Stack, CliError>
         .and_then(|name| catalogue.get(&name))
         .or_else(|| catalogue.get(&name.to_lowercase().parse().ok()?));
     found.map(AsRef::as_ref).ok_or_else(|| {
-        let known: Vec<_> = catalogue.stacks().map(|stack| stack.name.as_str()).collect();
+        let known: Vec<_> = catalogue
+            .stacks()
+            .map(|stack| stack.name.as_str())
+            .collect();
         let near = did_you_mean(name, known.iter().copied());
         CliError {
             code: "unknown_stack",
             message: format!("there is no stack `{}`", shown(name)),
-            hint: Some(if near.is_empty() { format!("known: {}", known.join(", ")) } else { near }),
+            hint: Some(if near.is_empty() {
+                format!("known: {}", known.join(", "))
+            } else {
+                near
+            }),
             exit: code::USAGE,
         }
     })
@@ -246,15 +283,22 @@ fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Stack, CliError>
 fn text_of(path: &Path) -> Result<String, CliError> {
     let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(RESULTS_BYTES_MAX + 1).read_to_end(&mut bytes)
+        std::io::stdin()
+            .lock()
+            .take(RESULTS_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(RESULTS_BYTES_MAX + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path)
+            .and_then(|file| file.take(RESULTS_BYTES_MAX + 1).read_to_end(&mut bytes))
     };
     read.map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > RESULTS_BYTES_MAX {
         return Err(CliError {
             code: "too_large",
-            message: format!("`{}` is larger than {RESULTS_BYTES_MAX} bytes", path.display()),
+            message: format!(
+                "`{}` is larger than {RESULTS_BYTES_MAX} bytes",
+                path.display()
+            ),
             hint: None,
             exit: code::FAILED,
         });

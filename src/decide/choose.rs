@@ -66,7 +66,9 @@ fn declared<'a>(
             continue;
         }
         if !passed.is_empty() {
-            report.lines.push(format!("{}: {}", result.check, passed.join("; ")));
+            report
+                .lines
+                .push(format!("{}: {}", result.check, passed.join("; ")));
         }
         return Chosen::Action(Choice {
             place,
@@ -90,7 +92,10 @@ fn matched<'a>(input: &DecisionInput<'a>, result: &CheckResult, scope: &Scope<'_
         })
         .or_else(|| Some((index.category(check, result.category)?, MatchKind::Category)));
     let Some((place, matched)) = found else {
-        return Chosen::Nothing("no action is declared for it, and none matches by name, fix text or category".to_owned());
+        return Chosen::Nothing(
+            "no action is declared for it, and none matches by name, fix text or category"
+                .to_owned(),
+        );
     };
     let Some(action) = input.stack.actions.get(place) else {
         return Chosen::Nothing("the action that matches is not in the stack".to_owned());

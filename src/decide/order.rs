@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::choose::Choice;
 use super::{DecisionInput, Report};
-use crate::catalogue::action::Action;
+use crate::catalogue::action::{Action, RaiseWhen};
 use crate::catalogue::fact::Scope;
 use crate::catalogue::resolve::{effective_risk, params_of};
 use crate::model::check::CheckResult;
@@ -38,7 +38,9 @@ pub(super) fn bad_results<'a>(
         } else {
             return true;
         };
-        report.lines.push(format!("{}: left out, the check is {why}", result.check));
+        report
+            .lines
+            .push(format!("{}: left out, the check is {why}", result.check));
         false
     });
     bad
@@ -48,7 +50,13 @@ pub(super) fn bad_results<'a>(
 fn worse_first(a: &CheckResult, b: &CheckResult) -> Ordering {
     (b.status, b.severity)
         .cmp(&(a.status, a.severity))
-        .then_with(|| (&a.message, &a.suggested_fix, a.category).cmp(&(&b.message, &b.suggested_fix, b.category)))
+        .then_with(|| {
+            (&a.message, &a.suggested_fix, a.category).cmp(&(
+                &b.message,
+                &b.suggested_fix,
+                b.category,
+            ))
+        })
         .then_with(|| (a.rule, a.execution_ms).cmp(&(b.rule, b.execution_ms)))
         // Only twins get here; their facts have no order of their own.
         .then_with(|| format!("{:?}", a.facts).cmp(&format!("{:?}", b.facts)))
@@ -58,6 +66,8 @@ struct Draft<'a> {
     place: usize,
     action: &'a Action,
     item: PlanItem,
+    /// How each of the item's checks came to it.
+    matches: Vec<MatchKind>,
 }
 
 /// Items while they are collected.
@@ -93,6 +103,7 @@ impl<'a> Drafts<'a> {
         if let Some(draft) = same.and_then(|at| self.drafts.get_mut(at)) {
             let item = &mut draft.item;
             item.checks.push(result.check.clone());
+            draft.matches.push(choice.matched);
             item.status = item.status.max(result.status);
             item.severity = item.severity.max(result.severity);
             item.unavailable |= unavailable;
@@ -110,6 +121,7 @@ impl<'a> Drafts<'a> {
         self.drafts.push(Draft {
             place: choice.place,
             action: choice.action,
+            matches: vec![choice.matched],
             item: PlanItem {
                 action: choice.action.name.clone(),
                 params,
@@ -130,13 +142,20 @@ impl<'a> Drafts<'a> {
     /// Orders the items and splits them: what may run alone, and what must be asked.
     pub(super) fn finish(mut self, input: &DecisionInput<'_>) -> (Vec<PlanItem>, Vec<PlanItem>) {
         self.drafts.sort_by(|a, b| {
-            (!a.item.unavailable, a.item.risk, a.item.estimate, &a.item.action, &a.item.params).cmp(&(
-                !b.item.unavailable,
-                b.item.risk,
-                b.item.estimate,
-                &b.item.action,
-                &b.item.params,
-            ))
+            (
+                !a.item.unavailable,
+                a.item.risk,
+                a.item.estimate,
+                &a.item.action,
+                &a.item.params,
+            )
+                .cmp(&(
+                    !b.item.unavailable,
+                    b.item.risk,
+                    b.item.estimate,
+                    &b.item.action,
+                    &b.item.params,
+                ))
         });
         let drafts = after_what_they_need(self.drafts);
         let (mut alone, mut ask) = (Vec::new(), Vec::new());
@@ -159,11 +178,12 @@ impl<'a> Drafts<'a> {
                 .bars
                 .iter()
                 .find(|bar| bar.action == action.name && bar.version == action.version);
-            let blocked = verdict(input, &item).or_else(|| {
-                bar.map(|bar| format!("it was undone here before ({})", bar.reason))
+            let blocked = verdict(input, &item)
+                .or_else(|| bar.map(|bar| format!("it was undone here before ({})", bar.reason)));
+            let blocked = blocked.or_else(|| {
+                rival.map(|name| format!("it conflicts with {name}, which comes before it"))
             });
-            let blocked = blocked.or_else(|| rival.map(|name| format!("it conflicts with {name}, which comes before it")));
-            item.reason = reason(&item, input, blocked.as_deref());
+            item.reason = reason(draft, input, blocked.as_deref());
             if blocked.is_some() {
                 ask.push(item);
             } else {
@@ -187,7 +207,10 @@ fn verdict(input: &DecisionInput<'_>, item: &PlanItem) -> Option<String> {
         });
     }
     if !input.policy.unattended_matches.contains(&item.matched) {
-        return Some(format!("a match by {} is only a proposal", how(item.matched)));
+        return Some(format!(
+            "a match by {} is only a proposal",
+            how(item.matched)
+        ));
     }
     None
 }
@@ -201,19 +224,49 @@ const fn how(matched: MatchKind) -> &'static str {
     }
 }
 
-fn reason(item: &PlanItem, input: &DecisionInput<'_>, blocked: Option<&str>) -> String {
-    let checks: Vec<_> = item.checks.iter().map(CheckName::as_str).collect();
-    let checks = checks.join(", ");
-    let why = match item.matched {
-        MatchKind::Declared => format!("declared remedy of {checks}"),
-        MatchKind::Exact => format!("bears the name of {checks}"),
-        MatchKind::Suggested => format!("named by the suggested fix of {checks}"),
-        MatchKind::Category => format!("belongs to the category of {checks}"),
-    };
-    match blocked {
-        Some(blocked) => format!("{why}; {blocked}"),
-        None => format!("{why}; {} may run alone in {}", item.risk, input.mode.min(input.policy.max_mode)),
+fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -> String {
+    let mut text = String::new();
+    for kind in MatchKind::ALL {
+        let how = match kind {
+            MatchKind::Declared => "declared remedy of ",
+            MatchKind::Exact => "bears the name of ",
+            MatchKind::Suggested => "named by the suggested fix of ",
+            MatchKind::Category => "belongs to the category of ",
+        };
+        let mut lead = how;
+        for (check, _) in draft
+            .item
+            .checks
+            .iter()
+            .zip(&draft.matches)
+            .filter(|(_, matched)| *matched == kind)
+        {
+            if lead == how && !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(lead);
+            text.push_str(check.as_str());
+            lead = ", ";
+        }
     }
+    text.push_str("; ");
+    match blocked {
+        Some(blocked) => text.push_str(blocked),
+        None => {
+            let mode = input.mode.min(input.policy.max_mode);
+            text.push_str(draft.item.risk.as_str());
+            text.push_str(" may run alone in ");
+            text.push_str(mode.as_str());
+        }
+    }
+    for raise in &draft.action.raises {
+        if let RaiseWhen::Hook(hook) = raise.when
+            && raise.risk > draft.item.risk
+        {
+            text.push_str(&format!("; {} if {hook}", raise.risk));
+        }
+    }
+    text
 }
 
 /// Moves an item behind those that heal what its preconditions need (`checks.X = "PASS"`), else keeps the order.
@@ -248,9 +301,11 @@ fn after_what_they_need(drafts: Vec<Draft<'_>>) -> Vec<Draft<'_>> {
     while ordered.len() < slots.len() {
         let free = (0..slots.len()).find(|at| {
             !placed.get(*at).copied().unwrap_or(true)
-                && needs
-                    .get(*at)
-                    .is_none_or(|needs| needs.iter().all(|other| placed.get(*other).copied().unwrap_or(true)))
+                && needs.get(*at).is_none_or(|needs| {
+                    needs
+                        .iter()
+                        .all(|other| placed.get(*other).copied().unwrap_or(true))
+                })
         });
         // A circle: the first one left goes on, so that nothing is lost.
         let next = free.or_else(|| placed.iter().position(|placed| !placed));

@@ -28,11 +28,14 @@ pub(super) fn read(file: &str, text: &str, stack: &Stack) -> Result<Vec<Row>, Cl
     let bad = |message: String| CliError {
         code: "malformed_results",
         message,
-        hint: Some("a JSON array of objects was expected, each with at least checkName and status".to_owned()),
+        hint: Some(
+            "a JSON array of objects was expected, each with at least checkName and status"
+                .to_owned(),
+        ),
         exit: code::FAILED,
     };
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| bad(format!("`{file}` is not JSON: {error}")))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| bad(format!("`{file}` is not JSON: {error}")))?;
     let Value::Array(values) = value else {
         return Err(bad(format!("`{file}` is not a JSON array")));
     };
@@ -46,7 +49,11 @@ pub(super) fn read(file: &str, text: &str, stack: &Stack) -> Result<Vec<Row>, Cl
             row(given, stack).map_err(|(name, message)| CliError {
                 code: "malformed_result",
                 message: match name {
-                    Some(name) => format!("result {} (`{}`) in `{file}`: {message}", place + 1, escape(&name, 80)),
+                    Some(name) => format!(
+                        "result {} (`{}`) in `{file}`: {message}",
+                        place + 1,
+                        escape(&name, 80)
+                    ),
                     None => format!("result {} in `{file}`: {message}", place + 1),
                 },
                 hint: None,
@@ -64,7 +71,9 @@ fn row(given: Value, stack: &Stack) -> Result<Row, Bad> {
         return Err((None, "is not an object".to_owned()));
     };
     let name = text(entries, "checkName").map_err(|error| (None, error))?;
-    let name = name.ok_or_else(|| (None, "`checkName` is missing".to_owned()))?.to_owned();
+    let name = name
+        .ok_or_else(|| (None, "`checkName` is missing".to_owned()))?
+        .to_owned();
     let result = result(entries, &name, stack).map_err(|message| (Some(name), message))?;
     Ok(Row { given, result })
 }
@@ -73,7 +82,11 @@ fn result(entries: &Map<String, Value>, name: &str, stack: &Stack) -> Result<Che
     let check: CheckName = name.parse().map_err(|error| format!("{error}"))?;
     let known = stack.check(&check);
     let status: Status = word(entries, "status")?.ok_or("`status` is missing")?;
-    let severity = word(entries, "severity")?.unwrap_or(if status.is_bad() { Severity::Medium } else { Severity::Low });
+    let severity = word(entries, "severity")?.unwrap_or(if status.is_bad() {
+        Severity::Medium
+    } else {
+        Severity::Low
+    });
     let category = word(entries, "category")?
         .or(known.map(|check| check.category))
         .unwrap_or(Category::System);
@@ -82,7 +95,9 @@ fn result(entries: &Map<String, Value>, name: &str, stack: &Stack) -> Result<Che
         .or_else(|| known.and_then(|check| check.suggested_fix.clone()));
     let execution_ms = match entries.get("executionTime") {
         None | Some(Value::Null) => 0,
-        Some(Value::Number(number)) if number.as_f64().is_some_and(|time| time >= 0.0) => number.as_u64().unwrap_or(0),
+        Some(Value::Number(number)) if number.as_f64().is_some_and(|time| time >= 0.0) => {
+            number.as_u64().unwrap_or(0)
+        }
         Some(_) => return Err("`executionTime` is not a number of milliseconds".to_owned()),
     };
     // Facts are there when the daemon recorded the result; then parameters and preconditions can be told.
@@ -94,7 +109,9 @@ fn result(entries: &Map<String, Value>, name: &str, stack: &Stack) -> Result<Che
         category,
         status,
         severity,
-        message: text(entries, "message")?.map(|text| escape(text, 300)).unwrap_or_default(),
+        message: text(entries, "message")?
+            .map(|text| escape(text, 300))
+            .unwrap_or_default(),
         suggested_fix: fix,
         execution_ms,
         rule: None,
@@ -120,8 +137,9 @@ fn word<T: FromStr<Err = crate::model::word::UnknownWord>>(
 ) -> Result<Option<T>, String> {
     match text(entries, key)? {
         None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|error| {
-            format!("`{key}`: {}", escape(&format!("{error}"), 300))
-        }),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|error| format!("`{key}`: {}", escape(&format!("{error}"), 300))),
     }
 }

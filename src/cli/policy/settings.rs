@@ -25,8 +25,13 @@ pub(super) fn read(file: &str, text: &str) -> Result<Policy, CliError> {
         Some(first) => Err(CliError {
             code: "bad_config",
             message: first.to_string(),
-            hint: (errors.len() > 1)
-                .then(|| errors[1..].iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            hint: (errors.len() > 1).then(|| {
+                errors[1..]
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            }),
             exit: code::FAILED,
         }),
     }
@@ -40,7 +45,8 @@ fn apply(node: &Node, policy: &mut Policy, errors: &mut Errors) {
         policy.max_mode = mode;
     }
     if let Some(texts) = fields.texts("unattended_matches", errors) {
-        policy.unattended_matches = parse_all::<MatchKind>(&texts, "policy.unattended_matches", errors);
+        policy.unattended_matches =
+            parse_all::<MatchKind>(&texts, "policy.unattended_matches", errors);
     }
     if let Some(texts) = fields.texts("always_ask", errors) {
         policy.always_ask = parse_all(&texts, "policy.always_ask", errors);
@@ -84,10 +90,14 @@ fn word<T: std::str::FromStr<Err = crate::model::word::UnknownWord>>(
     errors: &mut Errors,
 ) -> Option<T> {
     let parsed = match &node.value {
-        Value::Text(text) => text.parse().map_err(|error: crate::model::word::UnknownWord| error.to_string()),
+        Value::Text(text) => text
+            .parse()
+            .map_err(|error: crate::model::word::UnknownWord| error.to_string()),
         other @ (Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Table(_)) => {
             Err(format!("is {}, a text was expected", other.kind()))
         }
     };
-    parsed.map_err(|message| errors.push(&node.at, key, message, "")).ok()
+    parsed
+        .map_err(|message| errors.push(&node.at, key, message, ""))
+        .ok()
 }
