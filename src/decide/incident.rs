@@ -57,6 +57,15 @@ pub enum IncidentChange {
     Changed(IncidentId),
 }
 
+impl IncidentChange {
+    /// The incident it happened to.
+    pub const fn id(&self) -> IncidentId {
+        match self {
+            Self::Opened(id) | Self::Recurred { id, .. } | Self::Gone(id) | Self::Closed(id) | Self::Changed(id) => *id,
+        }
+    }
+}
+
 /// Incidents after a look, and what became of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Update {

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use super::handle::EventLine;
 use super::shared::Shared;
 use crate::catalogue::Stack;
+use crate::decide::incident::Blind;
 use crate::guard::breaker::By;
 use crate::model::app::App;
 use crate::model::approval::Approval;
@@ -82,8 +83,9 @@ pub struct Desk {
 
     pub look: Option<Look>,
     pub plan: Plan,
-    /// Rounds in a row that could not see the host, and why.
-    pub unseen: u32,
+    /// What could not be determined, and since when.
+    pub blind: Blind,
+    /// Why the last round could not see the host.
     pub unseen_reason: Option<String>,
     pub due: Moment,
     /// When the paths were last seen to lead somewhere else.
@@ -99,7 +101,7 @@ pub struct Desk {
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
     /// When checks with a period of their own were last asked.
-    pub asked: BTreeMap<CheckName, Moment>,
+    pub asked_at: BTreeMap<CheckName, Moment>,
     /// When a snapshot was last considered.
     pub known_good_checked: Option<Moment>,
     /// When the last turn was, for clocks that stand still.
@@ -175,7 +177,7 @@ impl Desk {
             }
             Write::Breaker { breaker, transitions } => {
                 for transition in &transitions {
-                    self.metrics.breaker_moved(&self.app.name, transition.to);
+                    self.metrics.breaker_moved(transition.from, transition.to);
                     self.tell("breaker", format!("{} → {}: {}", transition.from, transition.to, transition.cause), None);
                 }
                 self.breaker = Breaker { version: breaker.version + 1, ..*breaker };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::desk::Desk;
 use crate::act;
-use crate::catalogue::Stack;
+use crate::catalogue::fact::Scope;
+use crate::catalogue::{Stack, Truth, resolve};
 use crate::guard::mode::{Modes, effective};
 use crate::guard::{self, GuardInput, HostFacts, Permit, Room};
 use crate::model::app::App;
@@ -119,7 +120,13 @@ fn preconditions(stack: &Stack, app: &App, heal: &Heal, round: &Round) -> Option
         return Some(true);
     }
     let action = stack.action(&heal.action.name)?;
-    action.requirements_hold(stack, app, &heal.checks, &round.results)
+    let scope =
+        Scope { app: Some(app), defaults: Some(&stack.vars), results: Some(&round.results), ..Scope::default() };
+    match resolve::requirements(stack, action, &heal.checks, &scope) {
+        Truth::True => Some(true),
+        Truth::False => Some(false),
+        Truth::Unknown(_) => None,
+    }
 }
 
 /// Free room on both sides, and what backup and action will need.

@@ -24,6 +24,7 @@ use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
+use crate::telemetry::metrics::HealEnd;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -119,7 +120,10 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         from = before.state.name(), state = after.state.name(), reason = %after.message, "heal moved"
     );
     if after.state.is_end() {
-        desk.metrics.heal_ended(&after.app, after.state.name());
+        let took = after.moved.since(&after.admitted, Duration::from_secs(7 * 86_400));
+        if let Some(end) = HealEnd::of(&after.state) {
+            desk.metrics.heal_ended(end, took);
+        }
     }
     desk.tell("heal", format!("{} {}: {}", after.action.name, after.state.name(), after.message), Some(after.id));
 }
@@ -654,7 +658,7 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 
 /// A round for this heal; what it saw also stands on the board.
 async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
-    let round = super::look::round(desk, which).await?;
+    let (round, _) = super::look::round(desk, which).await?;
     desk.look = Some(Look { round: merged(desk.look.take(), &round), at: desk.now() });
     Ok(round)
 }
