@@ -5,5 +5,6 @@
 
 pub mod logging;
 pub mod message_id;
+pub mod metrics;
 pub mod redact;
 pub mod sd;
