@@ -12,6 +12,7 @@ pub mod check;
 pub mod heal;
 pub mod id;
 pub mod incident;
+pub mod ledger;
 pub mod name;
 pub mod plan;
 pub mod policy;

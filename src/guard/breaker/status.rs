@@ -1,0 +1,82 @@
+//! What a breaker says of itself. Reading changes nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::forced;
+use crate::model::breaker::{Breaker, BreakerState, ForcedState};
+use crate::model::policy::BreakerPolicy;
+use crate::model::time::Moment;
+
+/// The status that people and programs read; field names are part of the control interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerStatus {
+    pub circuit_breaker_state: BreakerState,
+    pub consecutive_failures: u32,
+    pub max_retries: u32,
+    /// RFC 3339.
+    pub last_circuit_breaker_open: Option<String>,
+    pub circuit_breaker_reset_at: Option<String>,
+    /// Rounded up.
+    pub remaining_minutes: u64,
+    pub can_heal: bool,
+    pub reason: String,
+}
+
+/// Reads it.
+pub fn status(breaker: &Breaker, policy: &BreakerPolicy, now: &Moment) -> BreakerStatus {
+    let failures = u32::try_from(breaker.failures.len()).unwrap_or(u32::MAX);
+    let cooldown = Duration::from_millis(breaker.cooldown_ms);
+    let remaining = match (breaker.state, &breaker.opened) {
+        (BreakerState::Open, Some(opened)) => now.remaining(opened, cooldown),
+        // OPEN without a time it opened is a damaged record: it stays shut for the longest time.
+        (BreakerState::Open, None) => policy.cooldown_max,
+        (BreakerState::Closed | BreakerState::HalfOpen, _) => Duration::ZERO,
+    };
+    let remaining_minutes = remaining
+        .as_millis()
+        .div_ceil(60_000)
+        .try_into()
+        .unwrap_or(u64::MAX);
+    let (can_heal, reason) = match (forced(breaker, now), breaker.state) {
+        (Some(ForcedState::Open), _) => (false, forced_text(breaker, "forced open")),
+        (Some(ForcedState::ObserveOnly), _) => (false, forced_text(breaker, "set to observe only")),
+        (None, BreakerState::Closed) => (true, "Circuit breaker is closed.".to_owned()),
+        (None, BreakerState::Open) => (
+            false,
+            format!(
+                "Circuit breaker is open. Too many consecutive failures ({failures}). Healing will be available in {remaining_minutes} minutes."
+            ),
+        ),
+        (None, BreakerState::HalfOpen) if breaker.trial.is_none() => (
+            true,
+            "Circuit breaker is half-open: one trial may run.".to_owned(),
+        ),
+        (None, BreakerState::HalfOpen) => (
+            false,
+            "Circuit breaker is half-open and its one trial is running.".to_owned(),
+        ),
+    };
+    BreakerStatus {
+        circuit_breaker_state: breaker.state,
+        consecutive_failures: failures,
+        max_retries: policy.max_failures,
+        last_circuit_breaker_open: breaker.opened.as_ref().map(Moment::to_text),
+        circuit_breaker_reset_at: (breaker.state == BreakerState::Open)
+            .then(|| now.plus(remaining).to_text()),
+        remaining_minutes,
+        can_heal,
+        reason,
+    }
+}
+
+fn forced_text(breaker: &Breaker, how: &str) -> String {
+    breaker.forced.as_ref().map_or_else(String::new, |forced| {
+        format!(
+            "Circuit breaker was {how} by {}: {}",
+            forced.owner, forced.reason
+        )
+    })
+}

@@ -1,0 +1,264 @@
+//! This machine: agents are child processes of the daemon, one per user and lane.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::sync::Mutex;
+
+use super::connection::{Connection, ConnectionError};
+use crate::model::action::Identity;
+use crate::model::name::HostName;
+use crate::seam::{BoxFuture, Call, Host, HostError, Lane, Login, Reply};
+
+/// An agent that does not greet within this has failed to start.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// How agents of this machine are started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The program, and the arguments that make it an agent: `healerd agent`, or `healer-agent`.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// Persistent state of agents, a directory per user below it.
+    pub state: PathBuf,
+    /// The root agent's list of allowed operations.
+    pub allow: Option<PathBuf>,
+    /// Supplementary groups of each user.
+    pub groups: BTreeMap<u32, Vec<u32>>,
+    /// The installation, for the witness.
+    pub owner: String,
+}
+
+struct Agent {
+    connection: Arc<Connection>,
+    /// Killed when dropped; a running action has its own supervisor and goes on.
+    _child: Child,
+}
+
+/// This machine.
+pub struct LocalHost {
+    name: HostName,
+    launch: Launch,
+    agents: Mutex<BTreeMap<(Login, Lane), Agent>>,
+}
+
+impl std::fmt::Debug for LocalHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalHost")
+            .field("launch", &self.launch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LocalHost {
+    /// Nothing is started until the first request.
+    pub fn new(name: HostName, launch: Launch) -> Self {
+        Self {
+            name,
+            launch,
+            agents: Mutex::default(),
+        }
+    }
+
+    async fn connection(&self, login: Login, lane: Lane) -> Result<Arc<Connection>, HostError> {
+        let mut agents = self.agents.lock().await;
+        if let Some(agent) = agents.get(&(login, lane)) {
+            if !agent.connection.is_closed() {
+                return Ok(Arc::clone(&agent.connection));
+            }
+            agents.remove(&(login, lane));
+        }
+        let agent = self
+            .start(login)
+            .await
+            .map_err(|reason| HostError::Unreachable {
+                host: self.name.clone(),
+                reason,
+            })?;
+        let connection = Arc::clone(&agent.connection);
+        agents.insert((login, lane), agent);
+        Ok(connection)
+    }
+
+    async fn start(&self, login: Login) -> Result<Agent, String> {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let (word, state) = match login.identity {
+            Identity::App => ("app", self.launch.state.join(login.uid.to_string())),
+            Identity::Root => ("root", self.launch.state.join("root")),
+        };
+        match login.identity {
+            Identity::Root if own_uid != 0 => {
+                return Err("root operations need a daemon that runs as root".to_owned());
+            }
+            Identity::App if own_uid != 0 && login.uid != own_uid => {
+                return Err(format!(
+                    "an agent for uid {} needs a daemon that runs as root or as that user",
+                    login.uid
+                ));
+            }
+            Identity::App | Identity::Root => {}
+        }
+        let uid = if login.identity == Identity::Root {
+            0
+        } else {
+            login.uid
+        };
+        let gid = if login.identity == Identity::Root {
+            0
+        } else {
+            login.gid
+        };
+        prepare_state(&state, uid, gid)
+            .map_err(|error| format!("{} cannot be prepared: {error}", state.display()))?;
+        let mut arguments = self.launch.arguments.clone();
+        arguments.extend([
+            "--identity".to_owned(),
+            word.to_owned(),
+            "--state".to_owned(),
+            state.display().to_string(),
+        ]);
+        if own_uid == 0 && login.identity == Identity::App {
+            let groups = self
+                .launch
+                .groups
+                .get(&uid)
+                .cloned()
+                .unwrap_or_else(|| vec![gid]);
+            let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
+            arguments.extend(
+                [
+                    "--uid",
+                    &uid.to_string(),
+                    "--gid",
+                    &gid.to_string(),
+                    "--groups",
+                    &groups.join(","),
+                ]
+                .map(str::to_owned),
+            );
+        }
+        if let (Identity::Root, Some(allow)) = (login.identity, &self.launch.allow) {
+            arguments.extend(["--allow".to_owned(), allow.display().to_string()]);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the home of starting local agents"
+        )]
+        let mut command = tokio::process::Command::new(&self.launch.program);
+        let mut child = command
+            .args(&arguments)
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| {
+                ["PATH", "LANG", "HEALERD_CRASH_PIPE"].contains(&name.as_str())
+            }))
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                format!(
+                    "{} cannot be started: {error}",
+                    self.launch.program.display()
+                )
+            })?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("the agent has no pipes".to_owned());
+        };
+        let connection = Connection::open(stdout, stdin, &self.launch.owner, GREETING)
+            .await
+            .map_err(|error| format!("the agent for uid {uid} did not start: {error}"))?;
+        if connection.hello().uid != uid {
+            return Err(format!(
+                "the agent runs as uid {}, not {uid}",
+                connection.hello().uid
+            ));
+        }
+        Ok(Agent {
+            connection: Arc::new(connection),
+            _child: child,
+        })
+    }
+}
+
+impl Host for LocalHost {
+    fn name(&self) -> &HostName {
+        &self.name
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>> {
+        Box::pin(async move {
+            let host = || self.name.clone();
+            // Once more with a new agent, when the old one was gone before anything was sent.
+            for _ in 0..2 {
+                let connection = self.connection(call.login, call.lane).await?;
+                match connection
+                    .call(&call.request, &call.body, call.timeout)
+                    .await
+                {
+                    Ok((answer, body)) => return Ok(Reply { answer, body }),
+                    Err(ConnectionError::Closed) => {}
+                    Err(ConnectionError::Refused(refusal)) => {
+                        return Err(HostError::Refused {
+                            host: host(),
+                            refusal,
+                        });
+                    }
+                    Err(ConnectionError::Unknown(reason)) => {
+                        return Err(HostError::Unknown {
+                            host: host(),
+                            reason,
+                        });
+                    }
+                    Err(ConnectionError::Malformed(_)) => {
+                        return Err(HostError::Protocol { host: host() });
+                    }
+                }
+            }
+            Err(HostError::Unreachable {
+                host: host(),
+                reason: "agents end as soon as they start".to_owned(),
+            })
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.agents.lock().await.clear() })
+    }
+}
+
+/// The agents' state lies in a directory of their user's, 0700, below one that only we can write.
+fn prepare_state(state: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    if let Some(parent) = state.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(state) {
+        Ok(()) => {
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::lchown(state, Some(uid), Some(gid))?;
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = std::fs::symlink_metadata(state)?;
+            if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::other(
+                    "it must be a directory of that user's with mode 0700",
+                ))
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
