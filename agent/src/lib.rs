@@ -19,6 +19,8 @@ pub mod roots;
 
 pub mod probe;
 
+pub mod units;
+
 pub mod walk;
 
 pub mod witness;
@@ -32,5 +34,7 @@ pub mod runner;
 pub mod restore;
 
 pub mod serve;
+
+pub mod command;
 
 pub mod crash;

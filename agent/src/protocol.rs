@@ -311,6 +311,9 @@ pub struct Hello {
     pub uptime_ms: u64,
     /// Named operations that a root agent's allow list admits, for `check-config` to show; empty for an app agent.
     pub allowed: Vec<String>,
+    /// Owner of the witness here; absent: nobody yet. Another one than the caller means: observe only.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 /// Why a request was refused or failed. `code` is stable.
@@ -379,6 +382,9 @@ pub struct Finished {
     pub step: u32,
     pub steps: Vec<StepReport>,
     pub effects: u64,
+    /// False when the walk after the programs failed: more may have changed than `effects` tells.
+    #[serde(default)]
+    pub effects_complete: bool,
     /// Was every program confined to the write set by the kernel?
     pub confined: bool,
     pub duration_ms: u64,

@@ -122,9 +122,28 @@ fn is_cut_off(setting: &Setting, known: &[u8]) -> bool {
 
 /// Words in a key that make its value a secret or a way to data.
 const GUARDED: [&str; 22] = [
-    "KEY", "SECRET", "PASS", "PASSWORD", "PASSWD", "PWD", "TOKEN", "SALT", "DSN", "CREDENTIAL",
-    "CREDENTIALS", "PRIVATE", "AUTH", "DB", "DATABASE", "MYSQL", "PG", "POSTGRES", "POSTGRESQL",
-    "MONGO", "MONGODB", "REDIS",
+    "KEY",
+    "SECRET",
+    "PASS",
+    "PASSWORD",
+    "PASSWD",
+    "PWD",
+    "TOKEN",
+    "SALT",
+    "DSN",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "PRIVATE",
+    "AUTH",
+    "DB",
+    "DATABASE",
+    "MYSQL",
+    "PG",
+    "POSTGRES",
+    "POSTGRESQL",
+    "MONGO",
+    "MONGODB",
+    "REDIS",
 ];
 
 /// Is it a secret or database setting, judged by its name?

@@ -53,7 +53,10 @@ fn place() -> Place {
 fn folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::Permissions::from_mode(0o700);
-    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    tempfile::Builder::new()
+        .permissions(mode)
+        .tempdir()
+        .unwrap()
 }
 
 fn shelf(path: &Path) -> Arc<Shelf> {
@@ -194,7 +197,10 @@ fn files_of_the_vault_are_its_owners_alone() {
     let digest = put(&shelf, b"x").unwrap();
     shelf.commit(&manifest(1, &[digest])).unwrap();
     for file in files_below(&path) {
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o7777,
+            0o600
+        );
         let folder = fs::metadata(file.parent().unwrap()).unwrap();
         assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
     }
@@ -297,18 +303,27 @@ fn a_manifest_torn_anywhere_is_no_backup() {
     let whole = fs::read(&path).unwrap();
     for at in (0..whole.len()).step_by(7) {
         fs::write(&path, &whole[..at]).unwrap();
-        assert!(matches!(shelf.manifest(id), Err(VaultError::Damaged(_))), "cut {at}");
+        assert!(
+            matches!(shelf.manifest(id), Err(VaultError::Damaged(_))),
+            "cut {at}"
+        );
         assert_eq!(shelf.list().unwrap(), [], "cut {at}");
         let mut torn = whole.clone();
         torn[at] ^= 4;
         fs::write(&path, &torn).unwrap();
-        assert!(matches!(shelf.verify(id), Err(VaultError::Damaged(_))), "flipped {at}");
+        assert!(
+            matches!(shelf.verify(id), Err(VaultError::Damaged(_))),
+            "flipped {at}"
+        );
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(shelf.manifest(id).unwrap(), manifest(1, &[digest]));
     let other = BackupId::from_raw(2);
     fs::copy(&path, temp.path().join(format!("manifests/{other}.json"))).unwrap();
-    assert!(matches!(shelf.manifest(other), Err(VaultError::Damaged(_))), "another's");
+    assert!(
+        matches!(shelf.manifest(other), Err(VaultError::Damaged(_))),
+        "another's"
+    );
     assert!(matches!(
         shelf.manifest(BackupId::from_raw(3)),
         Err(VaultError::Absent(_))
@@ -319,7 +334,10 @@ fn a_manifest_torn_anywhere_is_no_backup() {
 fn removing_takes_what_no_other_backup_names() {
     let temp = folder();
     let shelf = shelf(temp.path());
-    let (own, common) = (put(&shelf, b"own").unwrap(), put(&shelf, b"common").unwrap());
+    let (own, common) = (
+        put(&shelf, b"own").unwrap(),
+        put(&shelf, b"common").unwrap(),
+    );
     shelf.commit(&manifest(1, &[own, common])).unwrap();
     shelf.commit(&manifest(2, &[common])).unwrap();
     let before = shelf.room().unwrap().1;
@@ -361,7 +379,10 @@ fn a_backup_that_was_given_up_leaves_nothing() {
     drop(shelf.spill(None, b"half").unwrap());
     drop(hold);
     assert_eq!(files_below(&temp.path().join("tmp")), [PathBuf::new(); 0]);
-    assert_eq!(files_below(&temp.path().join("objects")), [PathBuf::new(); 0]);
+    assert_eq!(
+        files_below(&temp.path().join("objects")),
+        [PathBuf::new(); 0]
+    );
 }
 
 #[test]
@@ -378,7 +399,10 @@ fn with_a_damaged_manifest_nothing_is_swept_until_it_is_removed() {
     shelf.remove(BackupId::from_raw(2)).unwrap();
     assert!(object_path(temp.path(), one).exists());
     shelf.remove(BackupId::from_raw(1)).unwrap();
-    assert_eq!(files_below(&temp.path().join("objects")), [PathBuf::new(); 0]);
+    assert_eq!(
+        files_below(&temp.path().join("objects")),
+        [PathBuf::new(); 0]
+    );
 }
 
 /// Everything that a fresh open must find in order.
@@ -386,12 +410,21 @@ fn in_order(path: &Path, must: &[u128]) {
     let shelf = shelf(path);
     let ids = shelf.list().unwrap();
     for id in must {
-        assert!(ids.contains(&BackupId::from_raw(*id)), "backup {id} is lost");
+        assert!(
+            ids.contains(&BackupId::from_raw(*id)),
+            "backup {id} is lost"
+        );
     }
     let mut named = BTreeSet::new();
     for id in ids {
         shelf.verify(id).unwrap();
-        named.extend(shelf.manifest(id).unwrap().digests().map(|one| object_path(path, one)));
+        named.extend(
+            shelf
+                .manifest(id)
+                .unwrap()
+                .digests()
+                .map(|one| object_path(path, one)),
+        );
     }
     let objects: BTreeSet<_> = files_below(&path.join("objects")).into_iter().collect();
     assert_eq!(objects, named, "garbage is left");
@@ -468,11 +501,19 @@ impl Drop for Tiny {
 fn a_full_disk_at_any_byte_leaves_no_backup_and_no_piece_of_one() {
     let noise = |seed: u32, blocks: u32| -> Vec<u8> {
         (0..blocks)
-            .flat_map(|at| *blake3::hash(&[seed.to_le_bytes(), at.to_le_bytes()].concat()).as_bytes())
+            .flat_map(|at| {
+                *blake3::hash(&[seed.to_le_bytes(), at.to_le_bytes()].concat()).as_bytes()
+            })
             .collect()
     };
     // 256 folders take no blocks on tmpfs; each file takes whole pages.
-    for options in ["size=96k", "size=160k", "size=288k", "nr_inodes=272", "nr_inodes=275"] {
+    for options in [
+        "size=96k",
+        "size=160k",
+        "size=288k",
+        "nr_inodes=272",
+        "nr_inodes=275",
+    ] {
         let Some(tiny) = Tiny::new(&format!("{options},mode=0700")) else {
             // Only root can make a file system; elsewhere the crash sweep covers the same ends.
             assert!(!rustix::process::geteuid().is_root());
@@ -486,11 +527,20 @@ fn a_full_disk_at_any_byte_leaves_no_backup_and_no_piece_of_one() {
             let _hold = shelf.hold();
             (0..).find_map(|seed| {
                 let stored = put(&shelf, &noise(seed, 700));
-                stored.and_then(|digest| shelf.commit(&manifest(u128::from(seed) + 2, &[digest]))).err()
+                stored
+                    .and_then(|digest| shelf.commit(&manifest(u128::from(seed) + 2, &[digest])))
+                    .err()
             })
         };
-        assert!(matches!(full, Some(VaultError::NoRoom(_))), "{options}: {full:?}");
-        assert_eq!(files_below(&path.join("tmp")), [PathBuf::new(); 0], "{options}");
+        assert!(
+            matches!(full, Some(VaultError::NoRoom(_))),
+            "{options}: {full:?}"
+        );
+        assert_eq!(
+            files_below(&path.join("tmp")),
+            [PathBuf::new(); 0],
+            "{options}"
+        );
         for id in shelf.list().unwrap() {
             shelf.verify(id).unwrap();
         }
@@ -509,6 +559,10 @@ async fn a_warm_index_may_be_lost_or_torn() {
     let index = [(TreePath::parse("a").unwrap(), (key, Digest::of(b"a")))].into();
     vault.keep_warm_index(&app, &index).await;
     assert_eq!(vault.warm_index(&app).await, index);
-    fs::write(temp.path().join("indexes/shop.index"), b"healerd-index 1\nx").unwrap();
+    fs::write(
+        temp.path().join("indexes/shop.index"),
+        b"healerd-index 1\nx",
+    )
+    .unwrap();
     assert!(vault.warm_index(&app).await.is_empty());
 }

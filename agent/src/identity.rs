@@ -1,1 +1,0 @@
-//! Which user an agent is, and what a root agent may do.

@@ -1,0 +1,193 @@
+//! `program`, `process`, `unit` and `pm2` with real processes.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use super::{Fact, Ground, is_unknown, texts};
+use crate::probe::procfs::Process;
+
+/// A process of the application's user, killed when dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(ground: &Ground, directory: &str, argv: &[&str]) -> Self {
+        let mut command = Command::new(argv[0]);
+        command
+            .args(&argv[1..])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(ground.target.uid).gid(ground.target.gid);
+        }
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_program_tells_its_end_and_its_output() {
+    let ground = Ground::new();
+    for (argv, output, fact, want) in [
+        (json!(["sh", "-c", "exit 3"]), "text", "exit", Fact::Int(3)),
+        (
+            json!(["sh", "-c", "kill -9 $$"]),
+            "text",
+            "exit",
+            Fact::Absent,
+        ),
+        (
+            json!(["sh", "-c", "echo a; echo b"]),
+            "lines",
+            "lines",
+            texts(&["a", "b"]),
+        ),
+        (
+            json!(["sh", "-c", "echo no >&2"]),
+            "text",
+            "error_text",
+            Fact::from("no\n"),
+        ),
+        (
+            json!(["echo", "{\"a\":1}"]),
+            "json",
+            "json",
+            Fact::Map([("a".to_owned(), Fact::Int(1))].into()),
+        ),
+        (json!(["echo", "{"]), "json", "json", Fact::Absent),
+        (
+            json!(["no-such-program"]),
+            "text",
+            "found",
+            Fact::Bool(false),
+        ),
+        (
+            json!(["echo", "a b; c"]),
+            "text",
+            "text",
+            Fact::from("a b; c\n"),
+        ),
+    ] {
+        let facts = ground.ask("program", &json!({"argv": argv, "output": output}));
+        assert_eq!(facts[fact], want, "{argv}");
+    }
+}
+
+#[test]
+fn a_program_that_runs_on_is_killed_with_its_children() {
+    let ground = Ground::new();
+    let script = "sleep 1000 & echo $! >child; setsid sleep 1001 & echo $! >left; wait";
+    let facts = ground.ask(
+        "program",
+        &json!({"argv": ["sh", "-c", script], "timeout": "500ms"}),
+    );
+    assert_eq!(facts["timed_out"], Fact::Bool(true));
+    assert_eq!(facts["exit"], Fact::Absent);
+    for file in ["child", "left"] {
+        let pid = std::fs::read_to_string(ground.path(file))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let gone = || Process::read(pid).is_none_or(|process| process.name != "sleep");
+        // The signal is on its way; nothing but the process's own end is waited for.
+        for _ in 0..1_000 {
+            if gone() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        assert!(gone(), "{file} {pid} still runs");
+    }
+}
+
+#[test]
+fn endless_output_is_capped() {
+    let ground = Ground::new();
+    let facts = ground.ask(
+        "program",
+        &json!({"argv": ["yes"], "output": "json", "timeout": "20s"}),
+    );
+    assert!(matches!(&facts["text"], Fact::Text(text) if text.len() == 64 << 10));
+    assert!(is_unknown(&facts["json"], "cut off"));
+    assert_eq!(facts["exit"], Fact::Absent);
+}
+
+#[test]
+fn no_program_runs_as_root() {
+    let mut ground = Ground::new();
+    ground.target.uid = 0;
+    let facts = ground.ask("program", &json!({"argv": ["echo"]}));
+    assert!(is_unknown(&facts["exit"], "never run as root"));
+}
+
+#[test]
+fn an_application_is_found_by_its_directory_or_script_and_a_tool_is_not() {
+    let ground = Ground::new();
+    let root = ground.target.root.clone();
+    ground.write("artisan", "sleep 1000\n");
+    ground.write("other.sh", "sleep 1000\n");
+    let script = format!("{root}/artisan");
+    let inside = Running::start(&ground, &root, &["sleep", "1000"]);
+    let outside = Running::start(&ground, "/", &["sleep", "1000"]);
+    let worker = Running::start(&ground, "/", &["dash", &script, "queue:work"]);
+    let tool = Running::start(&ground, &root, &["tail", "-f", "artisan"]);
+    let pid = |running: &Running| i64::from(running.0.id());
+    let seen = |facts: &super::Facts| match &facts["pids"] {
+        Fact::List(items) => items
+            .iter()
+            .map(|item| match item {
+                Fact::Int(pid) => *pid,
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<i64>>(),
+        other => panic!("{other:?}"),
+    };
+    let all = seen(&ground.ask("process", &json!({})));
+    assert!(all.contains(&pid(&inside)), "{all:?}");
+    assert!(
+        !all.contains(&pid(&outside)) && !all.contains(&pid(&tool)),
+        "{all:?}"
+    );
+    let named = ground.ask("process", &json!({"any": ["artisan"]}));
+    assert_eq!(seen(&named), [pid(&worker)]);
+    assert_eq!(named["count"], Fact::Int(1));
+    assert!(
+        matches!(named["oldest"], Fact::Int(0..600_000)),
+        "{named:?}"
+    );
+    let none = ground.ask("process", &json!({"any": ["composer"]}));
+    assert_eq!(none["count"], Fact::Int(0));
+    assert_eq!(none["oldest"], Fact::Absent);
+}
+
+#[test]
+fn a_host_without_systemd_says_so() {
+    let ground = Ground::new();
+    let facts = ground.ask("unit", &json!({"name": "no-such-unit-at-all.service"}));
+    if std::path::Path::new("/run/systemd/system").is_dir() {
+        assert_eq!(facts["loaded"], Fact::Bool(false));
+    } else {
+        assert_eq!(facts["manager"], Fact::Bool(false));
+        assert!(is_unknown(&facts["active"], "no systemd"));
+    }
+}
+
+#[test]
+fn a_pm2_that_is_not_alive_is_not_started() {
+    let ground = Ground::new();
+    let home = format!("{}/.pm2", ground.target.root);
+    // A number that another process has by now.
+    ground.write(".pm2/pm2.pid", &std::process::id().to_string());
+    let facts = ground.ask("pm2", &json!({"home": home}));
+    assert_eq!(facts["alive"], Fact::Bool(false));
+    assert_eq!(facts["online"], Fact::Absent);
+}

@@ -1,1 +1,0 @@
-//! The supervisor that runs an action's steps.

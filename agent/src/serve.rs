@@ -1,1 +1,0 @@
-//! The request loop of an agent.

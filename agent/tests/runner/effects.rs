@@ -1,0 +1,125 @@
+//! What an action changed stands in its record, path by path.
+
+use std::fs;
+
+use healer_agent::protocol::{Answer, How, Request};
+use healer_agent::tree::{Content, Digest, Effect, EffectSource, Pattern};
+
+use crate::client::{Agent, Place, script};
+
+fn effects(agent: &mut Agent, heal: &str) -> Vec<Effect> {
+    let request = Request::Effects {
+        heal: heal.to_owned(),
+        after: None,
+    };
+    match agent.ask(request).unwrap() {
+        Answer::Effects { effects, more } => {
+            assert!(!more);
+            effects
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn shown(effect: &Effect) -> (String, bool, bool) {
+    (
+        effect.path.to_string(),
+        effect.before.is_some(),
+        effect.after.is_some(),
+    )
+}
+
+#[test]
+fn programs_are_charged_with_what_differs_after_them() {
+    let place = Place::new();
+    let mut agent = Agent::new(&place);
+    let prepare = "echo a > changed; echo b > removed; echo c > left; mkdir dir; echo d > briefly";
+    agent
+        .start(place.start("h1", vec![script(prepare, 9000)]))
+        .unwrap();
+    assert_eq!(agent.finished("h1").how, How::Done);
+    let steps = vec![
+        script(
+            "echo A > changed; rm removed; echo e > created; cat left; rm briefly",
+            9000,
+        ),
+        script(
+            "chmod 700 dir; echo AA > changed; echo d > briefly; touch -d @1 left",
+            9000,
+        ),
+    ];
+    agent.start(place.start("h2", steps)).unwrap();
+    let finished = agent.finished("h2");
+    assert_eq!(finished.how, How::Done, "{finished:?}");
+    let effects = effects(&mut agent, "h2");
+    assert!(finished.effects_complete);
+    assert_eq!(finished.effects, effects.len() as u64);
+    let got: Vec<_> = effects
+        .iter()
+        .filter(|effect| !effect.path.is_root() && effect.path.as_bytes() != b"briefly")
+        .map(shown)
+        .collect();
+    let want = [
+        ("changed", true, true),
+        ("created", false, true),
+        ("dir", true, true),
+        ("left", true, true),
+        ("removed", true, false),
+    ];
+    let want: Vec<_> = want
+        .map(|(path, before, after)| (path.to_owned(), before, after))
+        .into();
+    assert_eq!(got, want);
+    let changed = effects
+        .iter()
+        .find(|effect| effect.path.as_bytes() == b"changed")
+        .unwrap();
+    assert_eq!(changed.source, EffectSource::Walk);
+    let after = changed.after.as_ref().unwrap();
+    assert_eq!(
+        after.content,
+        Content::File {
+            size: 3,
+            digest: Some(Digest::of(b"AA\n"))
+        }
+    );
+}
+
+#[test]
+fn what_is_listed_can_be_read_until_it_changes() {
+    let place = Place::new();
+    let mut agent = Agent::new(&place);
+    fs::write(place.root.join("file"), "content").unwrap();
+    let list = Request::List {
+        target: place.target(),
+        members: vec![
+            Pattern::parse("file").unwrap(),
+            Pattern::parse("absent").unwrap(),
+        ],
+        after: None,
+        digests: true,
+        entries_max: 10,
+        deadline_ms: 10_000,
+    };
+    let Answer::List { entries, more, .. } = agent.ask(list).unwrap() else {
+        panic!("a list");
+    };
+    assert!(!more);
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0].1, None, "absent is told");
+    let (path, state) = entries[1].clone();
+    let read = Request::Read {
+        target: place.target(),
+        path,
+        expect: state.unwrap().key,
+        offset: 3,
+        budget: 2,
+    };
+    let (answer, body) = agent.ask_with(&read, b"").unwrap();
+    assert_eq!(
+        (answer, body),
+        (Answer::Read { end: false }, b"te".to_vec())
+    );
+    fs::write(place.root.join("file"), "other").unwrap();
+    assert!(agent.ask(read).is_err());
+}
