@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use healer_agent::protocol::{
-    Answer, BODY_BYTES_MAX, Refusal, RefusalCode, Request, Target,
-};
+use healer_agent::protocol::{Answer, BODY_BYTES_MAX, Refusal, RefusalCode, Request, Target};
 use healer_agent::tree::{EntryState, Manifest, Pattern, StatKey, TreePath};
 
 use super::error::ProtectError;
