@@ -12,6 +12,7 @@
 pub mod confine;
 pub mod crash;
 pub mod identity;
+pub mod native;
 pub mod probe;
 pub mod protocol;
 pub mod restore;

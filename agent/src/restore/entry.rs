@@ -237,7 +237,7 @@ impl Undo<'_> {
         match content {
             Content::File { .. } => {
                 let mut staged = self.source(place, item, content)?;
-                let file = in_place::create(place)?;
+                let file = place.create()?;
                 at("undo.making");
                 io::copy(&mut staged, &mut &file)?;
             }
@@ -691,6 +691,4 @@ pub(super) fn open_directory(handle: OwnedFd) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Flags for a handle that only stands for a directory.
-pub(super) const DIRECTORY: OFlags = OFlags::PATH
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW);
+pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);

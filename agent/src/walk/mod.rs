@@ -3,7 +3,7 @@
 //! A walk goes in path order (the byte order of [`TreePath`]), so that it can be cut into pages at any path. It never
 //! follows links but for the one named hop of [`crate::roots`]: a link into a declared root is itself reported as a
 //! link, and what lies below it under the link's own path. A member that names a single path is looked at through
-//! such a link where it leads to a regular file, because that file is what a step would write.
+//! such a link, because what it leads to is what a step would write.
 //!
 //! What cannot be looked at is reported with the reason and never taken for absent. Nothing is written here.
 
