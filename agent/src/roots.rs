@@ -296,11 +296,14 @@ fn by_component(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<
             return Ok(rustix::fs::openat(here, part, flags, Mode::empty())?);
         }
         let next = open_entry(here, part)?;
-        match kind(next.as_fd())? {
-            FileType::Directory => directory = Some(next),
-            FileType::Symlink => return Err(Errno::LOOP.into()),
-            _ => return Err(Errno::NOTDIR.into()),
+        let kind = kind(next.as_fd())?;
+        if kind == FileType::Symlink {
+            return Err(Errno::LOOP.into());
         }
+        if kind != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        directory = Some(next);
     }
     Err(Errno::INVAL.into())
 }

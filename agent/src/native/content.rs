@@ -137,15 +137,15 @@ fn build(
             "the content to put is damaged",
         ));
     }
-    let made = state_of(file.as_fd(), false)?.meta;
+    let own = state_of(file.as_fd(), false)?.meta;
     let to = match before {
         Some(before) => before.meta.clone(),
         None => Meta {
             mode: mode & 0o7777,
-            ..made.clone()
+            ..own.clone()
         },
     };
-    meta::apply(file.as_fd(), &made, &to, false)?;
+    meta::apply(file.as_fd(), &own, &to, false)?;
     Ok(rustix::fs::fsync(&file)?)
 }
 
