@@ -16,8 +16,10 @@
 
 mod entry;
 mod in_place;
+mod links;
 pub(crate) mod meta;
 pub(crate) mod place;
+mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
