@@ -86,7 +86,8 @@ impl std::fmt::Debug for Engine {
 /// What the engine runs beside the desks.
 pub struct Outside {
     pub pulse: Option<Arc<dyn Pulse>>,
-    pub notifier: Option<Arc<dyn Notifier>>,
+    /// How people are told, and after how long a repeat is news.
+    pub notices: Option<(Arc<dyn Notifier>, Duration)>,
     pub metrics: Arc<Metrics>,
     pub progress: Arc<Progress>,
 }
@@ -143,7 +144,7 @@ impl Engine {
             engine.handle.clone(),
             Arc::clone(&engine.metrics),
             Arc::clone(&engine.progress),
-            outside.notifier,
+            outside.notices,
             engine.fatal.clone(),
             engine.stop.subscribe(),
         )));
