@@ -56,9 +56,7 @@ pub struct LocalHost {
 
 impl std::fmt::Debug for LocalHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalHost")
-            .field("launch", &self.launch)
-            .finish_non_exhaustive()
+        f.debug_struct("LocalHost").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -130,12 +128,8 @@ impl LocalHost {
             state.display().to_string(),
         ]);
         if own_uid == 0 && login.identity == Identity::App {
-            let groups = self
-                .launch
-                .groups
-                .get(&uid)
-                .cloned()
-                .unwrap_or_else(|| vec![gid]);
+            let groups = (self.launch.groups)(uid);
+            let groups = if groups.is_empty() { vec![gid] } else { groups };
             let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
             arguments.extend(
                 [
