@@ -3,3 +3,5 @@
 
 pub mod output;
 pub mod policy;
+
+pub mod check_config;

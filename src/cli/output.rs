@@ -98,3 +98,18 @@ pub fn json_text(value: &impl Serialize) -> String {
         |text| text + "\n",
     )
 }
+
+/// Tells an error with its causes on stderr.
+#[expect(clippy::print_stderr, reason = "the one printer")]
+pub fn fail(error: &dyn std::error::Error, hint: &str) -> std::process::ExitCode {
+    eprintln!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  cause: {cause}");
+        source = cause.source();
+    }
+    if !hint.is_empty() {
+        eprintln!("  hint: {hint}");
+    }
+    std::process::ExitCode::FAILURE
+}

@@ -40,7 +40,7 @@ const PROBLEMS_MAX: usize = 500;
 pub(super) const CRON_FROM_MS: i64 = 1_767_225_600_000;
 
 /// Shortest period between two rounds of one app.
-pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(5);
+pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// A key with its tables.
 pub(super) type KeyPath = Vec<String>;

@@ -224,7 +224,8 @@ fn is_new_enough(version: &str) -> bool {
     parts.is_some_and(|parts| parts.len() >= 3 && parts[..] >= SQLITE_MIN[..])
 }
 
-/// It must be ours and closed to others: what is decided from it is run as root.
+/// It must be ours, and others may at most pass through to the agents' own directories below it: what is decided from
+/// it is run as root.
 fn check_directory(dir: &Path) -> Result<(), OpenError> {
     let io = |operation| {
         move |source| OpenError::Io {
@@ -233,7 +234,7 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
             source,
         }
     };
-    if let Err(error) = DirBuilder::new().mode(0o700).create(dir)
+    if let Err(error) = DirBuilder::new().mode(0o711).create(dir)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         return Err(io("make the directory")(error));
@@ -246,7 +247,7 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
             remedy: "name a directory of its own for the state".to_owned(),
         });
     }
-    check_rights(dir, &metadata, 0o700)
+    check_rights(dir, &metadata, 0o711)
 }
 
 fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), OpenError> {
@@ -262,7 +263,7 @@ fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), O
         });
     }
     let found = metadata.permissions().mode() & 0o7777;
-    if found & 0o077 != 0 {
+    if found & 0o077 & !mode != 0 {
         return Err(OpenError::Unsafe {
             path: path.to_owned(),
             why: format!("can be used by others: its mode is {found:04o}"),
