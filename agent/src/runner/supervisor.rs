@@ -345,6 +345,7 @@ impl Action<'_> {
         let environment = std::collections::BTreeMap::from([
             ("PM2_HOME".to_owned(), daemon.home.display().to_string()),
             ("PATH".to_owned(), search_path),
+            ("FORCE_COLOR".to_owned(), "0".to_owned()),
         ]);
         let writable = vec![daemon.home.clone()];
         let confined = self.abi >= 3;
