@@ -13,6 +13,7 @@ pub mod command;
 pub mod confine;
 pub mod crash;
 pub mod identity;
+pub mod native;
 pub mod probe;
 pub mod protocol;
 pub mod restore;
