@@ -3,7 +3,8 @@
 use std::fs;
 
 use healer_agent::protocol::{Answer, How, Request, UndoItem, UndoResult};
-use healer_agent::tree::{Content, Digest, Effect, EffectSource, Pattern};
+use healer_agent::step::Step;
+use healer_agent::tree::{Content, Digest, Effect, EffectSource, Pattern, TreePath};
 
 use crate::client::{Agent, Place, script};
 
@@ -205,4 +206,76 @@ fn an_undo_brings_back_what_a_program_changed_and_twice_is_once() {
     assert_eq!(agent.ask(forget).unwrap(), Answer::Forgotten);
     assert!(!place.state.join("stage/h2").exists());
     assert!(place.state.join("witness/h2").exists());
+}
+
+#[test]
+fn native_steps_tell_what_they_did_also_when_a_later_one_fails() {
+    let place = Place::new();
+    let mut agent = Agent::new(&place);
+    let path = |text: &str| TreePath::parse(text).unwrap();
+    fs::write(place.root.join(".env"), "A=1\nB=2\n").unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(place.root.join(".env"), Some(place.uid), Some(place.uid))
+            .unwrap();
+    }
+    let digest = Digest::of(b"whole");
+    let stage = Request::Stage {
+        heal: "h1".to_owned(),
+        digest,
+        offset: 0,
+        last: true,
+    };
+    agent.ask_with(&stage, b"whole").unwrap();
+    let steps = vec![
+        Step::EditKey {
+            path: path(".env"),
+            key: "B".to_owned(),
+            value: "3".to_owned(),
+        },
+        Step::Put {
+            path: path("put"),
+            digest,
+            mode: 0o640,
+        },
+        Step::Put {
+            path: path("never"),
+            digest: Digest::of(b"not staged"),
+            mode: 0o640,
+        },
+        Step::Remove {
+            paths: vec![path("put")],
+            recursive: false,
+        },
+    ];
+    agent.start(place.start("h1", steps)).unwrap();
+    let finished = agent.finished("h1");
+    assert_eq!(
+        (finished.how, finished.step),
+        (How::Failed, 2),
+        "{finished:?}"
+    );
+    assert!(finished.steps[2].message.contains("was not staged"));
+    assert_eq!(
+        fs::read_to_string(place.root.join(".env")).unwrap(),
+        "A=1\nB=3\n"
+    );
+    assert_eq!(fs::read_to_string(place.root.join("put")).unwrap(), "whole");
+    let effects = effects(&mut agent, "h1");
+    let got: Vec<_> = effects
+        .iter()
+        .filter(|effect| !effect.path.is_root())
+        .map(shown)
+        .collect();
+    assert_eq!(
+        got,
+        [
+            (".env".to_owned(), true, true),
+            ("put".to_owned(), false, true)
+        ]
+    );
+    assert!(
+        effects
+            .iter()
+            .all(|effect| effect.source == EffectSource::Native)
+    );
 }
