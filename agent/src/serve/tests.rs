@@ -37,7 +37,7 @@ fn runner(state: &std::path::Path) -> Runner {
 fn served(bytes: Vec<u8>) -> Vec<u64> {
     let state = tempfile::tempdir().unwrap();
     let output = Output::default();
-    let _code = serve(
+    let _served = serve(
         runner(state.path()),
         None,
         io::Cursor::new(bytes),
