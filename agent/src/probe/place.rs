@@ -153,7 +153,14 @@ impl Place {
                     .enumerate()
                     .filter_map(|(at, (root, _))| Some((at, leads_to.strip_prefix(root).ok()?)))
                     .min_by_key(|(_, below)| below.as_os_str().len())?;
-                return Some((at, below.join(parts.as_path())));
+                let rest = parts.as_path();
+                // Joining nothing would leave a slash that asks for a directory.
+                let whole = if rest.as_os_str().is_empty() {
+                    below.to_path_buf()
+                } else {
+                    below.join(rest)
+                };
+                return Some((at, whole));
             }
             done.push(part);
         }

@@ -93,7 +93,11 @@ fn structure(kind_name: &str, map: &Map<String, Value>) -> Result<(), String> {
         }
         match parse(kind_name, Value::Object(params)) {
             Ok(_) => return Ok(()),
-            Err(error) => _ = first.get_or_insert(error),
+            // A shape of ours that does not fit says nothing about what was written.
+            Err(error) if first.is_none() || !error.starts_with("invalid type") => {
+                first = Some(error);
+            }
+            Err(_) => {}
         }
     }
     Err(first.unwrap_or_else(|| "cannot be read".to_owned()))
