@@ -324,8 +324,7 @@ pub(super) fn walk(
         }
     };
     // The handle stands for the entry itself: its magic link is followed once, to exactly that.
-    let found = stat(&handle);
-    match found {
+    match stat(&handle) {
         Ok(stat) => {
             let name = handle_path(&handle);
             walk.entry(

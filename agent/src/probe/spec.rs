@@ -315,7 +315,7 @@ pub enum Probe {
         #[serde(default)]
         pick: BTreeMap<String, String>,
     },
-    /// package.json, package-lock.json and node_modules against each other.
+    /// `package.json`, `package-lock.json` and `node_modules` against each other.
     NpmLock {
         /// Directory of package.json, below the root.
         #[serde(default)]
