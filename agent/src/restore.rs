@@ -1,1 +1,0 @@
-//! Taking changes back exactly.

@@ -1,1 +1,0 @@
-//! Walking members and reading states and contents.
