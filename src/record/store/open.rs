@@ -224,7 +224,8 @@ fn is_new_enough(version: &str) -> bool {
     parts.is_some_and(|parts| parts.len() >= 3 && parts[..] >= SQLITE_MIN[..])
 }
 
-/// It must be ours and closed to others: what is decided from it is run as root.
+/// It must be ours, and others may not write into it: what is decided from it is run as root. They may look into it; the
+/// files themselves are closed to them.
 fn check_directory(dir: &Path) -> Result<(), OpenError> {
     let io = |operation| {
         move |source| OpenError::Io {
@@ -246,10 +247,10 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
             remedy: "name a directory of its own for the state".to_owned(),
         });
     }
-    check_rights(dir, &metadata, 0o700)
+    check_rights(dir, &metadata, 0o022)
 }
 
-fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), OpenError> {
+fn check_rights(path: &Path, metadata: &fs::Metadata, denied: u32) -> Result<(), OpenError> {
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own {
         return Err(OpenError::Unsafe {
@@ -262,11 +263,11 @@ fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), O
         });
     }
     let found = metadata.permissions().mode() & 0o7777;
-    if found & 0o077 != 0 {
+    if found & denied != 0 {
         return Err(OpenError::Unsafe {
             path: path.to_owned(),
-            why: format!("can be used by others: its mode is {found:04o}"),
-            remedy: format!("chmod {mode:o} '{}'", path.display()),
+            why: format!("gives others too much: its mode is {found:04o}"),
+            remedy: format!("chmod {:o} '{}'", found & !denied, path.display()),
         });
     }
     Ok(())
@@ -298,7 +299,7 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
             remedy: "move it away".to_owned(),
         });
     }
-    check_rights(path, &metadata, 0o600)
+    check_rights(path, &metadata, 0o077)
 }
 
 async fn migrate(

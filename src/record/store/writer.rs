@@ -40,6 +40,12 @@ pub(super) enum Task {
     Close {
         answer: Answer<()>,
     },
+    /// Statements of a test, to bring the database into a bad state.
+    #[cfg(test)]
+    Raw {
+        sql: &'static str,
+        answer: Answer<()>,
+    },
 }
 
 /// A job of the group, and whom to tell.
@@ -104,6 +110,11 @@ impl Writer {
                         other = Some(task);
                         break;
                     }
+                    #[cfg(test)]
+                    Task::Raw { sql, answer } => {
+                        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
+                        tell(answer, done.map(|_| ()).map_err(failed("test")));
+                    }
                 }
                 if group.len() < self.limits.group_max {
                     next = queue.try_recv().ok();
@@ -120,6 +131,8 @@ impl Writer {
                 }
                 Some(Task::Close { answer }) => closed = Some(answer),
                 Some(Task::Apply { .. } | Task::Touch { .. }) | None => {}
+                #[cfg(test)]
+                Some(Task::Raw { .. }) => {}
             }
         }
         queue.close();
@@ -304,5 +317,7 @@ fn refuse(task: Task) {
             tell(answer, Err(StoreError::Closed));
         }
         Task::Prune { answer, .. } => tell(answer, Err(StoreError::Closed)),
+        #[cfg(test)]
+        Task::Raw { answer, .. } => tell(answer, Err(StoreError::Closed)),
     }
 }
