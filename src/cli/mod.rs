@@ -1,1 +1,3 @@
 //! The commands of healerctl.
+
+pub mod audit;
