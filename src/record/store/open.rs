@@ -175,6 +175,8 @@ fn options(path: &Path, busy_wait: Duration) -> SqliteConnectOptions {
         .busy_timeout(busy_wait)
         // The database is a file that somebody may have put there: nothing in its schema may call functions.
         .pragma("trusted_schema", "OFF")
+        // After a burst the log shrinks again.
+        .pragma("journal_size_limit", "67108864")
         .statement_cache_capacity(200)
         .thread_name(|_| "store".to_owned())
         .disable_statement_logging()
@@ -299,7 +301,14 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
             remedy: "move it away".to_owned(),
         });
     }
-    check_rights(path, &metadata, 0o077)
+    check_rights(path, &metadata, 0o077)?;
+    // SQLite syncs the entries of files that it makes; this one was made here.
+    sync_directory(path).map_err(io("sync the directory of"))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    File::open(dir)?.sync_all()
 }
 
 async fn migrate(
@@ -400,10 +409,8 @@ async fn copy(
         .await
         .map_err(database)?;
     file.sync_all().map_err(io("sync"))?;
+    sync_directory(&target).map_err(io("sync the directory of"))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io("sync"))?;
     remove_old_copies(dir).map_err(io("remove what is older than"))
 }
 

@@ -267,3 +267,18 @@ async fn the_writer_syncs_every_commit_into_a_write_ahead_log() {
         assert_eq!(found, want, "{pragma}");
     }
 }
+
+#[tokio::test]
+async fn every_table_checks_its_types() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir).await.close().await;
+    let loose: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM pragma_table_list
+         WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE '\\_sqlx%' ESCAPE '\\'
+            AND name NOT LIKE 'sqlite%'",
+    )
+    .fetch_all(&mut raw(&dir).await)
+    .await
+    .unwrap();
+    assert_eq!(loose, Vec::<String>::new());
+}
