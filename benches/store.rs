@@ -1,4 +1,4 @@
-//! Durable outcomes per second of the store against bare SQLite on the same disk, in pairs.
+//! Durable outcomes per second of the store against bare `SQLite` on the same disk, in pairs.
 //!
 //! An outcome is what a heal's move costs: its row compared and changed, a journal row, an audit row. The yardstick is one
 //! connection with the same settings that commits one row of the same size at a time. Figures are ratios of one run:
@@ -54,8 +54,8 @@ fn heal(number: u64) -> Result<Heal, Failure> {
             writes: Vec::new(),
             restarts: false,
             scratch: Vec::new(),
-            timeout: Duration::from_secs(60),
-            settle: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
+            settle: Duration::from_mins(1),
             proves: vec!["laravel_cache".parse()?],
             known_good: Vec::new(),
             estimate_bytes: 0,

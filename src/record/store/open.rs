@@ -1,4 +1,4 @@
-//! Opening the state directory: rights, lock, version of SQLite, copy before a migration, migration.
+//! Opening the state directory: rights, lock, version of `SQLite`, copy before a migration, migration.
 //!
 //! Everything that makes the state unsafe to use is refused here with what to do about it; nothing is repaired.
 
@@ -24,7 +24,7 @@ use crate::model::time::Moment;
 use crate::record::audit::Link;
 use crate::seam::StoreError;
 
-/// The oldest SQLite that is used: before it, a reset of the write-ahead log could corrupt the database.
+/// The oldest `SQLite` that is used: before it, a reset of the write-ahead log could corrupt the database.
 const SQLITE_MIN: [u32; 3] = [3, 51, 3];
 
 /// Copies made before migrations that are kept.
@@ -275,7 +275,7 @@ fn check_rights(path: &Path, metadata: &fs::Metadata, denied: u32) -> Result<(),
     Ok(())
 }
 
-/// Made here with its rights, because SQLite would make it with those of the umask; the files beside it inherit them.
+/// Made here with its rights, because `SQLite` would make it with those of the umask; the files beside it inherit them.
 fn check_file(path: &Path) -> Result<(), OpenError> {
     let io = |operation| {
         move |source| OpenError::Io {

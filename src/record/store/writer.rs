@@ -4,7 +4,7 @@
 //! only after the commit. What can go wrong:
 //!
 //! - a job is refused (conflict, denial, broken constraint): its savepoint is taken back, the others stand;
-//! - SQLite rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
+//! - `SQLite` rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
 //!   alone; a gate is asked once, so a job whose gate already answered is told that nothing was written;
 //! - the commit fails: what is on disk is unknown, every job of the transaction is told so, and the writer never writes
 //!   again. No retry on the same handle: a failed fsync may have dropped the pages it was to write.
@@ -186,7 +186,7 @@ impl Writer {
         self.commit(group.into_iter().zip(fates)).await
     }
 
-    /// After a transaction that SQLite rolled back.
+    /// After a transaction that `SQLite` rolled back.
     async fn again(&mut self, group: Vec<Waiting>, fates: Vec<Fate>) -> Result<(), Broken> {
         for (mut waiting, fate) in group.into_iter().zip(fates) {
             match fate {
@@ -255,7 +255,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Fails only when SQLite has rolled back by itself.
+    /// Fails only when `SQLite` has rolled back by itself.
     async fn roll_back(&mut self, head: Head) {
         self.head = head;
         if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {

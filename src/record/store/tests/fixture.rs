@@ -50,8 +50,8 @@ pub(super) fn action(name: &str) -> ResolvedAction {
         writes: Vec::new(),
         restarts: false,
         scratch: Vec::new(),
-        timeout: Duration::from_secs(60),
-        settle: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
+        settle: Duration::from_mins(1),
         proves: Vec::new(),
         known_good: Vec::new(),
         estimate_bytes: 0,
@@ -288,7 +288,7 @@ impl SqliteStore {
             .unwrap();
     }
 
-    /// The disk is full but for a few pages: SQLite clamps the limit to what is in use, and some rows still fit.
+    /// The disk is full but for a few pages: `SQLite` clamps the limit to what is in use, and some rows still fit.
     pub(super) async fn limit_pages_to_present(&self) {
         self.raw("PRAGMA max_page_count = 160").await;
     }

@@ -354,7 +354,7 @@ async fn what_ended_long_ago_is_pruned_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
     old_history(&store).await;
-    let keep = Duration::from_secs(90 * 86_400);
+    let keep = Duration::from_hours(90 * 24);
     let now = at(91 * DAY_MS);
     store.apply(changes(91 * DAY_MS)).await.unwrap();
     assert_eq!(store.prune(&at(90 * DAY_MS), keep).await.unwrap(), 0);
@@ -376,7 +376,7 @@ async fn a_clock_that_jumped_ahead_prunes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
     old_history(&store).await;
-    let keep = Duration::from_secs(90 * 86_400);
+    let keep = Duration::from_hours(90 * 24);
     assert_eq!(store.prune(&at(3650 * DAY_MS), keep).await.unwrap(), 0);
 }
 
