@@ -5,7 +5,10 @@
 //! configuration from healthy days; [`vault`] is where it all lies. Nothing here decides whether a heal may run, and
 //! nothing here writes to the store.
 
+mod again;
+mod base;
 mod capture;
+mod contents;
 mod error;
 pub mod known_good;
 mod reach;
@@ -13,6 +16,10 @@ mod restore;
 pub mod retention;
 pub mod vault;
 
-pub use self::capture::{Limits, Protect, VerifiedBackup, protect, still_the_same};
+pub use self::again::still_the_same;
+pub use self::capture::{Limits, Protect, VerifiedBackup, protect};
 pub use self::error::ProtectError;
 pub use self::restore::{Undone, stage, undo_on_host};
+
+#[cfg(test)]
+mod tests;

@@ -13,11 +13,14 @@
 //! It reads nothing from hosts and decides nothing about age: [`super::capture`] fills it, [`super::retention`] says
 //! what may go. Contents are packed and proven by digest; they are not sealed yet, the container has the place for it.
 
+mod commit;
 mod files;
 mod object;
 mod place;
+mod proof;
 mod record;
 mod shelf;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
