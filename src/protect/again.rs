@@ -37,7 +37,11 @@ pub async fn still_the_same(
         return Err(ProtectError::Unreadable { path, reason });
     }
     Ok(listing.roots == backup.manifest().roots
-        && same(backup.members(), &backup.manifest().members, &listing.entries))
+        && same(
+            backup.members(),
+            &backup.manifest().members,
+            &listing.entries,
+        ))
 }
 
 fn same(members: &[WriteMember], then: &Manifest, now: &Manifest) -> bool {
@@ -65,4 +69,3 @@ fn same(members: &[WriteMember], then: &Manifest, now: &Manifest) -> bool {
         }
     })
 }
-

@@ -91,4 +91,3 @@ impl Base {
         (self.listing.entries, gaps)
     }
 }
-

@@ -332,4 +332,3 @@ async fn room(
     }
     Ok(())
 }
-

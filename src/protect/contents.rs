@@ -212,4 +212,3 @@ pub(super) fn racy(key: &StatKey, taken: &Moment) -> bool {
         .saturating_sub(i64::try_from(RACY.as_millis()).unwrap_or(i64::MAX));
     key.ctime.secs.saturating_mul(1000) >= before_ms
 }
-

@@ -95,3 +95,6 @@ pub fn admits(free: u64, held: u64, new: u64, spare: u64, cap: u64) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,31 +8,31 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use healer_agent::protocol::{Answer, Refusal, RefusalCode, Request, Target, WriteKind, WriteMember};
+use healer_agent::protocol::{
+    Answer, Refusal, RefusalCode, Request, Target, WriteKind, WriteMember,
+};
 use healer_agent::roots::Roots;
 use healer_agent::tree::{Digest, Pattern};
 use healer_agent::{restore, walk};
 
 use crate::model::app::{App, Schedule};
-use crate::model::id::{BackupId, HealId, IdMaker};
-use crate::model::name::{AppName, HostName};
-use crate::model::policy::Policy;
-use crate::model::time::Moment;
-use crate::protect::vault::{DirVault, Place};
-use crate::protect::{Limits, Protect};
-use crate::seam::store::{
-    AuditRow, GuardRows, OutboxRow, Query, Restart,
-};
-use crate::seam::{
-    BoxFuture, Call, Changes, Clock, Host, HostError, Login, Randomness, Reply, Store, StoreError,
-    World,
-};
 use crate::model::approval::Approval;
 use crate::model::backup::{BackupKind, BackupRow};
 use crate::model::breaker::BreakerTransition;
 use crate::model::heal::{Event, Heal};
 use crate::model::id::{ApprovalId, IncidentId};
+use crate::model::id::{BackupId, HealId, IdMaker};
 use crate::model::incident::Incident;
+use crate::model::name::{AppName, HostName};
+use crate::model::policy::Policy;
+use crate::model::time::Moment;
+use crate::protect::vault::{DirVault, Place};
+use crate::protect::{Limits, Protect};
+use crate::seam::store::{AuditRow, GuardRows, OutboxRow, Query, Restart};
+use crate::seam::{
+    BoxFuture, Call, Changes, Clock, Host, HostError, Login, Randomness, Reply, Store, StoreError,
+    World,
+};
 
 /// What a hook does with a request: `Some` is the answer instead of the agent's.
 type Hook = Box<dyn FnMut(&Request) -> Option<Result<Reply, HostError>> + Send>;
@@ -102,7 +102,11 @@ impl Disk {
             Request::Stage { digest, offset, .. } => {
                 use std::os::unix::fs::FileExt as _;
                 let path = self.staged.path().join(digest.to_string());
-                let file = File::options().create(true).write(true).truncate(false).open(path);
+                let file = File::options()
+                    .create(true)
+                    .write(true)
+                    .truncate(false)
+                    .open(path);
                 file.unwrap().write_all_at(&call.body, offset).unwrap();
                 Ok((Answer::Staged, Vec::new()))
             }
@@ -339,7 +343,13 @@ impl Scene {
     }
 
     pub(super) fn calls(&self, verb: &str) -> u32 {
-        self.disk.calls.lock().unwrap().get(verb).copied().unwrap_or(0)
+        self.disk
+            .calls
+            .lock()
+            .unwrap()
+            .get(verb)
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn login(&self) -> Login {
@@ -359,7 +369,10 @@ impl Scene {
             heal: None,
             action: Some("fix".parse().unwrap()),
             members,
-            base: base.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
+            base: base
+                .iter()
+                .map(|text| Pattern::parse(text).unwrap())
+                .collect(),
             limits: Limits::new(&self.app.policy.backup, 1 << 20),
         }
     }
