@@ -57,7 +57,7 @@ impl Limits {
             room_bytes: policy.room_bytes,
             vault_bytes_max: policy.vault_bytes_max,
             action_bytes,
-            time: Duration::from_secs(600),
+            time: Duration::from_mins(10),
         }
     }
 }

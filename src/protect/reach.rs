@@ -18,7 +18,7 @@ use crate::seam::{Call, Host, HostError, Lane, Login, Reply, World};
 /// Entries asked for in one page; the agent cuts it shorter where a frame is full.
 const PAGE_ENTRIES: u32 = 4096;
 /// Longest wait for one answer.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 
 /// What was found below a set of members.
 #[derive(Debug, Clone, Default)]
@@ -201,9 +201,12 @@ impl<'a> Reach<'a> {
             let reply = self
                 .ask(request, Vec::new())
                 .await
-                .map_err(|error| match error {
-                    ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
-                    other => PullError::Other(other),
+                .map_err(|error| {
+                    if let ProtectError::Host(HostError::Refused { refusal, .. }) = error {
+                        refused(refusal)
+                    } else {
+                        PullError::Other(error)
+                    }
                 })?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
@@ -229,10 +232,11 @@ impl<'a> Reach<'a> {
         let request = |_| Request::Room {
             path: self.target.root.clone(),
         };
-        match self.ask(request, Vec::new()).await?.answer {
-            Answer::Room { free_bytes, .. } => Ok(free_bytes),
-            _ => Err(self.strange()),
-        }
+        let answer = self.ask(request, Vec::new()).await?.answer;
+        let Answer::Room { free_bytes, .. } = answer else {
+            return Err(self.strange());
+        };
+        Ok(free_bytes)
     }
 }
 

@@ -85,8 +85,10 @@ fn a_clock_that_jumped_years_ahead_after_a_boot_never_takes_the_last_good_one() 
         boot_ms: 0,
         wall_ms: i64::MAX,
     };
-    let mut policy = BackupPolicy::default();
-    policy.keep_last = 0;
+    let policy = BackupPolicy {
+        keep_last: 0,
+        ..BackupPolicy::default()
+    };
     let rows: Vec<_> = (1..=3).map(|id| row(id, "shop", 1)).collect();
     let gone = retain(&rows, &now, &policy, &BTreeSet::new());
     assert_eq!(gone, [BackupId::from_raw(1), BackupId::from_raw(2)]);

@@ -60,8 +60,8 @@ impl DirVault {
         &self,
         work: impl FnOnce(&Arc<Shelf>) -> Result<T, VaultError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, VaultError>> {
-        let shelf = Arc::clone(&self.shelf);
-        Box::pin(blocking(move || work(&shelf)))
+        let owner = Arc::clone(&self.shelf);
+        Box::pin(blocking(move || work(&owner)))
     }
 }
 
@@ -92,9 +92,9 @@ impl BlobSink for Sink {
             return Box::pin(std::future::ready(Ok(())));
         }
         Box::pin(async move {
-            let shelf = Arc::clone(&self.shelf);
+            let owner = Arc::clone(&self.shelf);
             let (spill, buffer) = (self.spill.take(), std::mem::take(&mut self.buffer));
-            self.spill = Some(blocking(move || shelf.spill(spill, &buffer)).await?);
+            self.spill = Some(blocking(move || owner.spill(spill, &buffer)).await?);
             Ok(())
         })
     }

@@ -160,8 +160,8 @@ impl Shelf {
 
 fn stamp_of(stat: &rustix::fs::Stat) -> Stamp {
     Stamp {
-        inode: stat.st_ino as u64,
-        bytes: i64::from(stat.st_size),
-        changed: (i64::from(stat.st_ctime), stat.st_ctime_nsec as u64),
+        inode: stat.st_ino,
+        bytes: stat.st_size,
+        changed: (stat.st_ctime, stat.st_ctime_nsec),
     }
 }

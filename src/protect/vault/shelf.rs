@@ -136,8 +136,8 @@ impl Drop for Held {
         if left.is_empty() {
             return;
         }
-        let shelf = Arc::clone(&self.0);
-        let clean = move || shelf.drop_pending(&left);
+        let owner = Arc::clone(&self.0);
+        let clean = move || owner.drop_pending(&left);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(clean)),
             Err(_) => clean(),
@@ -191,6 +191,14 @@ impl Shelf {
     }
 
     /// A place between two effects, where a crash is tried.
+    #[cfg_attr(
+        not(test),
+        expect(
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            reason = "under test every point may stop the vault"
+        )
+    )]
     pub(super) fn point(&self, name: &'static str) -> Result<(), VaultError> {
         healer_agent::crash::point(name);
         #[cfg(test)]
@@ -236,20 +244,19 @@ impl Shelf {
         spill: Option<Spill>,
         bytes: &[u8],
     ) -> Result<Spill, VaultError> {
-        let mut spill = match spill {
-            Some(spill) => spill,
-            None => {
-                let name = self.temp_name("object");
-                let file = self.temps.create(&name)?;
-                let temp = Temp {
-                    shelf: Arc::clone(self),
-                    name,
-                    kept: false,
-                };
-                let packing = Packing::new(file)
-                    .map_err(|source| self.temps.error("write", &temp.name, source))?;
-                Spill { packing, temp }
-            }
+        let mut spill = if let Some(spill) = spill {
+            spill
+        } else {
+            let name = self.temp_name("object");
+            let file = self.temps.create(&name)?;
+            let temp = Temp {
+                shelf: Arc::clone(self),
+                name,
+                kept: false,
+            };
+            let packing = Packing::new(file)
+                .map_err(|source| self.temps.error("write", &temp.name, source))?;
+            Spill { packing, temp }
         };
         spill
             .packing
@@ -464,10 +471,5 @@ pub(super) fn damaged_object(digest: Digest, reason: &str) -> VaultError {
     VaultError::Damaged(format!("object {digest}: {reason}"))
 }
 
-#[expect(
-    clippy::useless_conversion,
-    clippy::unnecessary_cast,
-    reason = "the widths of these words differ between architectures"
-)]
 /// Contents up to this size wait in memory until it is known whether they are new.
 pub(super) const MEMORY_BYTES_MAX: usize = WHOLE_BYTES_MAX / 4;

@@ -69,22 +69,19 @@ impl Shelf {
             }
             counted.then_some(digests)
         };
-        let freed = match (sweep, manifest) {
-            (Some(digests), Some(_)) => {
-                let digests: Vec<Digest> = digests.into_iter().collect();
-                let mut freed = 0_u64;
-                for step in digests.chunks(SWEEP_STEP) {
-                    let _commits = lock(&self.commits);
-                    freed = freed.saturating_add(self.sweep(step)?);
-                }
-                freed
+        let freed = if let (Some(digests), Some(_)) = (sweep, manifest) {
+            let digests: Vec<Digest> = digests.into_iter().collect();
+            let mut freed = 0_u64;
+            for step in digests.chunks(SWEEP_STEP) {
+                let _commits = lock(&self.commits);
+                freed = freed.saturating_add(self.sweep(step)?);
             }
+            freed
+        } else {
             // What a damaged manifest named is not known: look at every object.
-            (_, None) | (None, _) => {
-                let before = self.bytes()?;
-                self.sweep_all()?;
-                before.saturating_sub(self.bytes()?)
-            }
+            let before = self.bytes()?;
+            self.sweep_all()?;
+            before.saturating_sub(self.bytes()?)
         };
         self.temps.remove(&temp)?;
         Ok(freed)
