@@ -15,10 +15,10 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// First pause after a failure; doubles up to the longest.
 const BACK_OFF: Duration = Duration::from_secs(30);
-const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
+const BACK_OFF_MAX: Duration = Duration::from_hours(1);
 
 /// A notice that did not arrive within this is dropped, so that a dead receiver does not fill the disk.
-const GIVE_UP: Duration = Duration::from_secs(7 * 86_400);
+const GIVE_UP: Duration = Duration::from_hours(24 * 7);
 
 /// Failures in one look after which the receiver is left alone until the next one.
 const FAILURES_MAX: u32 = 3;

@@ -371,7 +371,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!((app.target.uid, app.target.gid), (1001, 1001));
     assert_eq!(
         app.schedule,
-        Schedule::Every(std::time::Duration::from_secs(60))
+        Schedule::Every(std::time::Duration::from_mins(1))
     );
     assert_eq!(app.host.as_str(), "local");
     assert_eq!(settings.daemon.state_dir.to_str(), Some("/var/lib/healerd"));
