@@ -1,5 +1,7 @@
 //! Notices against a receiver on this machine: fine, slow, broken, redirecting, gone.
 
+mod outbox;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
