@@ -52,15 +52,15 @@ impl Store for Rows {
         Box::pin(async move {
             let mut rows = self.0.lock().unwrap();
             for write in changes.writes {
-                match write {
-                    Write::NoticeSent { id } => rows.retain(|(_, row)| row.id != id),
-                    Write::NoticeFailed { id, again } => {
-                        for (due, row) in rows.iter_mut().filter(|(_, row)| row.id == id) {
-                            *due = again.boot_ms;
-                            row.attempts += 1;
-                        }
+                if let Write::NoticeSent { id } = write {
+                    rows.retain(|(_, row)| row.id != id);
+                } else if let Write::NoticeFailed { id, again } = write {
+                    for (due, row) in rows.iter_mut().filter(|(_, row)| row.id == id) {
+                        *due = again.boot_ms;
+                        row.attempts += 1;
                     }
-                    other => panic!("the outbox writes nothing like {other:?}"),
+                } else {
+                    panic!("the outbox writes nothing like {write:?}");
                 }
             }
             Ok(())
@@ -213,7 +213,7 @@ async fn a_failed_notice_waits_and_arrives_once() {
         0,
         "fails again"
     );
-    assert_eq!(case.look_after(Duration::from_secs(60)).await, 1);
+    assert_eq!(case.look_after(Duration::from_mins(1)).await, 1);
     assert_eq!(case.look_after(Duration::from_hours(1)).await, 0);
     assert_eq!(case.heard(), ["held app:shop"]);
     let text = case.metrics.text().unwrap();
