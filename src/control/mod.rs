@@ -1,1 +1,4 @@
 //! The control socket.
+
+pub mod wire;
+mod words;
