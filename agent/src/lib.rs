@@ -33,6 +33,8 @@ pub mod command;
 
 pub mod runner;
 
+pub mod native;
+
 pub mod restore;
 
 pub mod serve;

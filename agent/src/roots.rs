@@ -74,8 +74,8 @@ impl Roots {
         }
     }
 
-    /// As [`Roots::parent`]; but where the path itself is a link to a regular file in a declared root (a release's
-    /// `.env`), the place of that file.
+    /// As [`Roots::parent`]; but where the path itself is a link to a file or directory in a declared root (a
+    /// release's `.env` or `storage`), the place of that.
     ///
     /// # Errors
     /// As [`Roots::parent`].
@@ -99,11 +99,16 @@ impl Roots {
             None => (&[][..], &rest[..]),
         };
         if last.is_empty() {
-            return Ok((directory, name));
+            return Ok((root.handle.try_clone()?, b".".to_vec()));
         }
         let above = beneath(root.handle.as_fd(), above, OFlags::PATH | OFlags::DIRECTORY)?;
         match absent(open_entry(above.as_fd(), last))? {
-            Some(file) if kind(file.as_fd())? == FileType::RegularFile => {
+            Some(led)
+                if matches!(
+                    kind(led.as_fd())?,
+                    FileType::RegularFile | FileType::Directory
+                ) =>
+            {
                 Ok((above, last.to_vec()))
             }
             _ => Ok((directory, name)),
@@ -291,11 +296,14 @@ fn by_component(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<
             return Ok(rustix::fs::openat(here, part, flags, Mode::empty())?);
         }
         let next = open_entry(here, part)?;
-        match kind(next.as_fd())? {
-            FileType::Directory => directory = Some(next),
-            FileType::Symlink => return Err(Errno::LOOP.into()),
-            _ => return Err(Errno::NOTDIR.into()),
+        let kind = kind(next.as_fd())?;
+        if kind == FileType::Symlink {
+            return Err(Errno::LOOP.into());
         }
+        if kind != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        directory = Some(next);
     }
     Err(Errno::INVAL.into())
 }

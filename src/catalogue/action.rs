@@ -57,7 +57,10 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
     pub name: String,
-    pub source: ParamSource,
+    /// In order; the first that gives a value counts.
+    pub sources: Vec<ParamSource>,
+    /// A list must hold exactly one entry, which is the value.
+    pub single: bool,
     /// Most entries of a list.
     pub items_max: usize,
     /// Bounds of a number.
@@ -132,7 +135,11 @@ impl Action {
         };
         let mut fields = Fields::of(node, &path, errors)?;
         let title = fields.text("title", errors).map(str::to_owned);
-        fields.need("risk", "say how much it can lose: LOW, MEDIUM, HIGH or CRITICAL", errors);
+        fields.need(
+            "risk",
+            "say how much it can lose: LOW, MEDIUM, HIGH or CRITICAL",
+            errors,
+        );
         let risk = fields.word("risk", errors);
         let params = parse_params(fields.entries("params", errors), &path, errors);
         let writes = parse_writes(&mut fields, errors);
@@ -150,10 +157,21 @@ impl Action {
         let finally = parse_steps(&mut fields, "finally", errors);
         let prove_texts = fields.texts("proves", errors).unwrap_or_default();
         let proves = names(&prove_texts, &fields.key("proves"), errors);
-        fields.need("timeout", "name the longest time it may take, for example \"30s\"", errors);
+        fields.need(
+            "timeout",
+            "name the longest time it may take, for example \"30s\"",
+            errors,
+        );
         let timeout = fields.duration("timeout", errors);
-        if timeout.is_some_and(|timeout| timeout.is_zero() || timeout > Duration::from_secs(24 * 3600)) {
-            errors.push(&fields.at, &fields.key("timeout"), "must lie between 1ms and 24h", "");
+        if timeout
+            .is_some_and(|timeout| timeout.is_zero() || timeout > Duration::from_secs(24 * 3600))
+        {
+            errors.push(
+                &fields.at,
+                &fields.key("timeout"),
+                "must lie between 1ms and 24h",
+                "",
+            );
         }
         let settle = fields.duration("settle", errors);
         let estimate = fields.duration("estimate", errors).unwrap_or(ESTIMATE);
@@ -191,8 +209,14 @@ impl Action {
             estimate,
             estimate_bytes,
             raises,
-            identity: if needs_root { Identity::Root } else { Identity::App },
-            version: blake3::hash(node.canonical().as_bytes()).to_hex().to_string(),
+            identity: if needs_root {
+                Identity::Root
+            } else {
+                Identity::App
+            },
+            version: blake3::hash(node.canonical().as_bytes())
+                .to_hex()
+                .to_string(),
             at,
             requires_node,
         })
@@ -215,8 +239,16 @@ fn write_text(write: &Write) -> String {
         shown
     };
     match write {
-        Write::Files { pattern, kind: WriteKind::Content, .. } => plain(pattern),
-        Write::Files { pattern, kind: WriteKind::Metadata, .. } => format!("{} (owner and mode)", plain(pattern)),
+        Write::Files {
+            pattern,
+            kind: WriteKind::Content,
+            ..
+        } => plain(pattern),
+        Write::Files {
+            pattern,
+            kind: WriteKind::Metadata,
+            ..
+        } => format!("{} (owner and mode)", plain(pattern)),
         Write::Service => "the application's own process".to_owned(),
         Write::External(what) => format!("external: {what}"),
         Write::Database(what) => format!("database: {what}"),
@@ -228,7 +260,12 @@ fn parse_params(entries: &[(Key, Node)], path: &str, errors: &mut Errors) -> Vec
     for (name, node) in entries {
         let key = format!("{path}.params.{}", name.text);
         if FactPath::parse(&format!("params.{}", name.text)).is_none() || name.text.contains('.') {
-            errors.push(&name.at, &key, "cannot be the name of a parameter", "use letters, digits and `_`");
+            errors.push(
+                &name.at,
+                &key,
+                "cannot be the name of a parameter",
+                "use letters, digits and `_`",
+            );
             continue;
         }
         let Some(mut fields) = Fields::of(node, &key, errors) else {
@@ -241,30 +278,38 @@ fn parse_params(entries: &[(Key, Node)], path: &str, errors: &mut Errors) -> Vec
             .unwrap_or(ITEMS_MAX)
             .clamp(1, 1000);
         let (min, max) = (fields.int("min", errors), fields.int("max", errors));
+        let single = fields.flag("single", errors).unwrap_or(false);
         fields.finish(errors);
-        let source = match (from, value) {
-            (Some(from), None) => match FactPath::parse(from) {
-                Some(path) if !path.is_reserved() => Some(ParamSource::Fact(path)),
-                Some(_) | None => {
-                    errors.push(&node.at, &key, format!("`{from}` is not the name of a probe's fact"), "write from = \"probe.fact\"");
-                    None
-                }
-            },
-            (None, Some(value)) => Some(ParamSource::Value(Template::parse(value))),
-            (Some(_), Some(_)) | (None, None) => {
-                errors.push(&node.at, &key, "needs exactly one source", "write `{ from = \"probe.fact\" }` or `{ value = \"{vars.name}\" }`");
-                None
-            }
-        };
-        if let Some(source) = source {
-            params.push(Param {
-                name: name.text.clone(),
-                source,
-                items_max,
-                min,
-                max,
-            });
+        let mut sources = Vec::new();
+        if let Some(value) = value {
+            sources.push(ParamSource::Value(Template::parse(value)));
         }
+        match from.map(FactPath::parse) {
+            None => {}
+            Some(Some(path)) if !path.is_reserved() => sources.push(ParamSource::Fact(path)),
+            Some(_) => errors.push(
+                &node.at,
+                &key,
+                "`from` is not the name of a probe's fact",
+                "write from = \"probe.fact\"",
+            ),
+        }
+        if from.is_none() && value.is_none() {
+            errors.push(
+                &node.at,
+                &key,
+                "has no source",
+                "write `{ from = \"probe.fact\" }` or `{ value = \"{vars.name}\" }`",
+            );
+        }
+        params.push(Param {
+            name: name.text.clone(),
+            sources,
+            single,
+            items_max,
+            min,
+            max,
+        });
     }
     params
 }
@@ -272,7 +317,12 @@ fn parse_params(entries: &[(Key, Node)], path: &str, errors: &mut Errors) -> Vec
 fn parse_writes(fields: &mut Fields<'_>, errors: &mut Errors) -> Vec<Write> {
     let path = fields.key("writes");
     let mut writes = Vec::new();
-    for (place, node) in fields.list("writes", errors).unwrap_or_default().iter().enumerate() {
+    for (place, node) in fields
+        .list("writes", errors)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
         let key = format!("{path}[{place}]");
         let Some(mut inner) = Fields::of(node, &key, errors) else {
             continue;
@@ -311,7 +361,12 @@ fn parse_writes(fields: &mut Fields<'_>, errors: &mut Errors) -> Vec<Write> {
             if text == "app" {
                 writes.push(Write::Service);
             } else {
-                errors.push(&node.at, &key, "only the application's own service can be named", "write service = \"app\", or external = \"…\" with risk HIGH");
+                errors.push(
+                    &node.at,
+                    &key,
+                    "only the application's own service can be named",
+                    "write service = \"app\", or external = \"…\" with risk HIGH",
+                );
             }
         } else if let Some(text) = external {
             writes.push(Write::External(text.to_owned()));
@@ -322,7 +377,11 @@ fn parse_writes(fields: &mut Fields<'_>, errors: &mut Errors) -> Vec<Write> {
     writes
 }
 
-fn parse_steps(fields: &mut Fields<'_>, name: &'static str, errors: &mut Errors) -> Vec<StepSource> {
+fn parse_steps(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    errors: &mut Errors,
+) -> Vec<StepSource> {
     let path = fields.key(name);
     fields
         .list(name, errors)
@@ -336,7 +395,12 @@ fn parse_steps(fields: &mut Fields<'_>, name: &'static str, errors: &mut Errors)
 fn parse_raises(fields: &mut Fields<'_>, errors: &mut Errors) -> Vec<Raise> {
     let path = fields.key("raises");
     let mut raises = Vec::new();
-    for (place, node) in fields.list("raises", errors).unwrap_or_default().iter().enumerate() {
+    for (place, node) in fields
+        .list("raises", errors)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
         let key = format!("{path}[{place}]");
         let Some(mut inner) = Fields::of(node, &key, errors) else {
             continue;
@@ -348,7 +412,9 @@ fn parse_raises(fields: &mut Fields<'_>, errors: &mut Errors) -> Vec<Raise> {
             None => None,
             Some(when) => match &when.value {
                 Value::Text(_) => inner.word::<RaiseHook>("when", errors).map(RaiseWhen::Hook),
-                Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Table(_) => Some(RaiseWhen::Unread(when.clone())),
+                Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Table(_) => {
+                    Some(RaiseWhen::Unread(when.clone()))
+                }
             },
         };
         inner.finish(errors);

@@ -31,9 +31,10 @@ pub(super) fn load(
     let mut errors = Errors::default();
     let mut files: BTreeMap<StackName, File> = BTreeMap::new();
     for (name, text) in built_in {
-        if let (Ok(name), Some(node)) =
-            (name.parse(), source::read(&format!("stacks/{name}.toml"), text, &mut errors))
-        {
+        if let (Ok(name), Some(node)) = (
+            name.parse(),
+            source::read(&format!("stacks/{name}.toml"), text, &mut errors),
+        ) {
             let extends = extends_of(&node);
             files.insert(name, File { node, extends });
         }
@@ -53,7 +54,12 @@ pub(super) fn load(
             }
         };
         if let Some(other) = given.insert(name.clone(), shown) {
-            errors.push(&at, "", format!("stack `{name}` is in `{other}` too"), "rename one of the files");
+            errors.push(
+                &at,
+                "",
+                format!("stack `{name}` is in `{other}` too"),
+                "rename one of the files",
+            );
             continue;
         }
         let Some(node) = source::read(shown, text, &mut errors) else {
@@ -70,7 +76,11 @@ pub(super) fn load(
             stacks.insert(name, Arc::new(stack));
         }
     }
-    if errors.count() == 0 { Ok(stacks) } else { Err(errors.into_sorted()) }
+    if errors.count() == 0 {
+        Ok(stacks)
+    } else {
+        Err(errors.into_sorted())
+    }
 }
 
 /// A further file: a new stack, or one that takes the place of what it extends.
@@ -105,24 +115,49 @@ fn extends_of(node: &Node) -> Option<String> {
 }
 
 /// The file laid on everything it extends.
-fn merged(files: &BTreeMap<StackName, File>, name: &StackName, errors: &mut Errors) -> Option<Node> {
-    let mut chain = Vec::new();
+fn merged(
+    files: &BTreeMap<StackName, File>,
+    name: &StackName,
+    errors: &mut Errors,
+) -> Option<Node> {
+    let mut chain: Vec<&File> = Vec::new();
     let mut next = Some(name.as_str().to_owned());
     while let Some(current) = next {
         let Some(file) = files.get(current.as_str()) else {
-            let child: &File = chain.last()?;
-            let at = child.node.get("extends").map_or_else(|| child.node.at.clone(), |node| node.at.clone());
+            let child = chain.last()?;
+            let at = child
+                .node
+                .get("extends")
+                .map_or_else(|| child.node.at.clone(), |node| node.at.clone());
             let near = did_you_mean(&current, files.keys().map(StackName::as_str));
-            let known = files.keys().map(StackName::as_str).collect::<Vec<_>>().join(", ");
-            errors.push(&at, "extends", format!("there is no stack `{current}`"), if near.is_empty() { format!("known: {known}") } else { near });
+            let known = files
+                .keys()
+                .map(StackName::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            errors.push(
+                &at,
+                "extends",
+                format!("there is no stack `{current}`"),
+                if near.is_empty() {
+                    format!("known: {known}")
+                } else {
+                    near
+                },
+            );
             return None;
         };
         if chain.len() >= EXTENDS_MAX {
-            errors.push(&file.node.at, "extends", "the stacks extend each other in a circle, or too deeply", "");
+            errors.push(
+                &file.node.at,
+                "extends",
+                "the stacks extend each other in a circle, or too deeply",
+                "",
+            );
             return None;
         }
         chain.push(file);
-        next.clone_from(&file.extends);
+        next = file.extends.clone();
     }
     let mut files = chain.into_iter().rev();
     let mut node = files.next()?.node.clone();
@@ -139,7 +174,10 @@ fn merged(files: &BTreeMap<StackName, File>, name: &StackName, errors: &mut Erro
 fn stack(name: &StackName, node: &Node, errors: &mut Errors) -> Option<Stack> {
     let before = errors.count();
     let mut fields = Fields::of(node, "", errors)?;
-    let title = fields.text("title", errors).unwrap_or(name.as_str()).to_owned();
+    let title = fields
+        .text("title", errors)
+        .unwrap_or(name.as_str())
+        .to_owned();
     let extends = fields.name("extends", errors);
     let is_base = fields.flag("base", errors).unwrap_or(false);
     let vars = vars(fields.entries("vars", errors), errors);
@@ -147,7 +185,9 @@ fn stack(name: &StackName, node: &Node, errors: &mut Errors) -> Option<Stack> {
     let known_good = patterns(&mut fields, "known_good", errors);
     let shared = patterns(&mut fields, "shared", errors);
     let volatile = patterns(&mut fields, "volatile", errors);
-    let detection = fields.take("detect").and_then(|node| detection(node, errors));
+    let detection = fields
+        .take("detect")
+        .and_then(|node| detection(node, errors));
     let checks: Vec<_> = fields
         .entries("check", errors)
         .iter()
@@ -166,8 +206,16 @@ fn stack(name: &StackName, node: &Node, errors: &mut Errors) -> Option<Stack> {
         extends,
         is_base,
         vars,
-        check_places: checks.iter().enumerate().map(|(place, check)| (check.name.clone(), place)).collect(),
-        action_places: actions.iter().enumerate().map(|(place, action)| (action.name.clone(), place)).collect(),
+        check_places: checks
+            .iter()
+            .enumerate()
+            .map(|(place, check)| (check.name.clone(), place))
+            .collect(),
+        action_places: actions
+            .iter()
+            .enumerate()
+            .map(|(place, action)| (action.name.clone(), place))
+            .collect(),
         index: Index::new(&actions),
         served: Vec::new(),
         checks,
@@ -221,15 +269,24 @@ fn read_conditions(stack: &mut Stack, errors: &mut Errors) {
     for (place, action) in stack.actions.iter().enumerate() {
         let types = |path: &super::fact::FactPath| lint::type_in_action(stack, action, path);
         let requires = action.requires_node.as_ref().and_then(|node| {
-            predicate::parse(node, &format!("action.{}.requires", action.name), &types, errors)
+            predicate::parse(
+                node,
+                &format!("action.{}.requires", action.name),
+                &types,
+                errors,
+            )
         });
         let raises: Vec<_> = action
             .raises
             .iter()
             .map(|raise| match &raise.when {
-                RaiseWhen::Unread(node) => {
-                    predicate::parse(node, &format!("action.{}.raises", action.name), &types, errors).map(RaiseWhen::Facts)
-                }
+                RaiseWhen::Unread(node) => predicate::parse(
+                    node,
+                    &format!("action.{}.raises", action.name),
+                    &types,
+                    errors,
+                )
+                .map(RaiseWhen::Facts),
                 other @ (RaiseWhen::Facts(_) | RaiseWhen::Hook(_)) => Some(other.clone()),
             })
             .collect();
@@ -253,30 +310,53 @@ fn vars(entries: &[(Key, Node)], errors: &mut Errors) -> BTreeMap<String, String
         if let Value::Text(text) = &node.value {
             vars.insert(key.text.clone(), text.clone());
         } else {
-            errors.push(&node.at, &format!("vars.{}", key.text), format!("is {}, a text was expected", node.value.kind()), "write the default in quotes");
+            errors.push(
+                &node.at,
+                &format!("vars.{}", key.text),
+                format!("is {}, a text was expected", node.value.kind()),
+                "write the default in quotes",
+            );
         }
     }
     vars
 }
 
-fn patterns(fields: &mut Fields<'_>, name: &'static str, errors: &mut Errors) -> Vec<(Pattern, At)> {
+fn patterns(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    errors: &mut Errors,
+) -> Vec<(Pattern, At)> {
     let mut found = Vec::new();
     let key = fields.key(name);
     for (text, at) in fields.texts(name, errors).unwrap_or_default() {
         match Pattern::parse(text) {
             Ok(pattern) => found.push((pattern, at.clone())),
-            Err(error) => errors.push(at, &key, format!("{error}"), "name a path below the application's root"),
+            Err(error) => errors.push(
+                at,
+                &key,
+                format!("{error}"),
+                "name a path below the application's root",
+            ),
         }
     }
     found
 }
 
-fn exact_paths(patterns: &[(Pattern, At)], fields: &Fields<'_>, errors: &mut Errors) -> Vec<TreePath> {
+fn exact_paths(
+    patterns: &[(Pattern, At)],
+    fields: &Fields<'_>,
+    errors: &mut Errors,
+) -> Vec<TreePath> {
     let mut paths = Vec::new();
     for (pattern, at) in patterns {
         match pattern.as_path() {
             Some(path) => paths.push(path.clone()),
-            None => errors.push(at, &fields.key("known_good"), format!("`{pattern}` is not a single file"), "name each config file"),
+            None => errors.push(
+                at,
+                &fields.key("known_good"),
+                format!("`{pattern}` is not a single file"),
+                "name each config file",
+            ),
         }
     }
     paths
@@ -287,7 +367,12 @@ fn detection(node: &Node, errors: &mut Errors) -> Option<Detection> {
     let probes = Probes::parse(fields.entries("probes", errors), "detect.probes", errors);
     let types = |path: &super::fact::FactPath| probes.type_of(path);
     let mut rules = Vec::new();
-    for (place, node) in fields.list("rules", errors).unwrap_or_default().iter().enumerate() {
+    for (place, node) in fields
+        .list("rules", errors)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
         let key = format!("detect.rules[{place}]");
         let Some(mut rule) = Fields::of(node, &key, errors) else {
             continue;
@@ -296,9 +381,16 @@ fn detection(node: &Node, errors: &mut Errors) -> Option<Detection> {
             .need("when", "say what must hold", errors)
             .and_then(|node| predicate::parse(node, &format!("{key}.when"), &types, errors));
         rule.need("confidence", "say how sure it is, 1 to 100", errors);
-        let confidence = rule.int("confidence", errors).and_then(|number| u8::try_from(number).ok());
+        let confidence = rule
+            .int("confidence", errors)
+            .and_then(|number| u8::try_from(number).ok());
         if confidence.is_some_and(|confidence| confidence > 100) {
-            errors.push(&node.at, &rule.key("confidence"), "is more than 100 percent", "");
+            errors.push(
+                &node.at,
+                &rule.key("confidence"),
+                "is more than 100 percent",
+                "",
+            );
         }
         rule.finish(errors);
         if let (Some(when), Some(confidence)) = (when, confidence) {

@@ -47,10 +47,16 @@ pub struct Check {
 pub struct Probes(pub BTreeMap<String, Probe>);
 
 /// One probe: its kind, and parameters with references still in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Probe {
     pub kind: &'static spec::Kind,
     pub params: Json,
+}
+
+impl PartialEq for Probe {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind.name == other.kind.name && self.params == other.params
+    }
 }
 
 /// When it holds, this is the result.
@@ -74,21 +80,39 @@ impl Probes {
                     &name.at,
                     &key,
                     "cannot be the name of a probe",
-                    format!("use letters, digits, `_` and `-`, and none of {}", RESERVED.join(", ")),
+                    format!(
+                        "use letters, digits, `_` and `-`, and none of {}",
+                        RESERVED.join(", ")
+                    ),
                 );
                 continue;
             }
             let Value::Table(kinds) = &node.value else {
-                errors.push(&node.at, &key, "a probe was expected", "write `{ kind = { … } }`");
+                errors.push(
+                    &node.at,
+                    &key,
+                    "a probe was expected",
+                    "write `{ kind = { … } }`",
+                );
                 continue;
             };
             let [(kind_name, params)] = kinds.as_slice() else {
-                errors.push(&node.at, &key, "a probe has exactly one kind", "write `{ kind = { … } }`");
+                errors.push(
+                    &node.at,
+                    &key,
+                    "a probe has exactly one kind",
+                    "write `{ kind = { … } }`",
+                );
                 continue;
             };
             let json = params.to_json();
             if let Err(message) = spec::check(&kind_name.text, &json) {
-                errors.push(&kind_name.at, &format!("{key}.{}", kind_name.text), message, "");
+                errors.push(
+                    &kind_name.at,
+                    &format!("{key}.{}", kind_name.text),
+                    message,
+                    "",
+                );
             }
             if let Some(kind) = spec::kind(&kind_name.text) {
                 probes.insert(name.text.clone(), Probe { kind, params: json });
@@ -97,7 +121,12 @@ impl Probes {
         let found = Self(probes);
         found.check_references(entries, path, errors);
         if let (true, Some((name, _))) = (found.0.len() > PROBES_MAX, entries.first()) {
-            errors.push(&name.at, path, format!("more than {PROBES_MAX} probes"), "split the check");
+            errors.push(
+                &name.at,
+                path,
+                format!("more than {PROBES_MAX} probes"),
+                "split the check",
+            );
         }
         found
     }
@@ -111,13 +140,23 @@ impl Probes {
             let key = format!("{path}.{}", name.text);
             for (reference, _) in json_names(&probe.params) {
                 if matches!(reference.scope.as_str(), "params" | "checks") {
-                    errors.push(&name.at, &key, format!("`{reference}` is not known where probes run"), "");
+                    errors.push(
+                        &name.at,
+                        &key,
+                        format!("`{reference}` is not known where probes run"),
+                        "",
+                    );
                 } else if let Err(message) = self.type_of(&reference) {
                     errors.push(&name.at, &key, message, "");
                 }
             }
             if self.reaches(&name.text, &name.text, self.0.len()) {
-                errors.push(&name.at, &key, "depends on itself through its references", "");
+                errors.push(
+                    &name.at,
+                    &key,
+                    "depends on itself through its references",
+                    "",
+                );
             }
         }
     }
@@ -128,7 +167,8 @@ impl Probes {
         };
         steps > 0
             && json_names(&probe.params).iter().any(|(reference, _)| {
-                reference.scope == to || (reference.scope != from && self.reaches(&reference.scope, to, steps - 1))
+                reference.scope == to
+                    || (reference.scope != from && self.reaches(&reference.scope, to, steps - 1))
             })
     }
 
@@ -198,23 +238,39 @@ impl Check {
             Some(node) => predicate::parse(node, &format!("{path}.applies"), &types, errors),
             None => None,
         };
-        let rule_nodes = match fields.need("rules", "add at least one rule; no rule that matches means PASS", errors) {
+        let rule_nodes = match fields.need(
+            "rules",
+            "add at least one rule; no rule that matches means PASS",
+            errors,
+        ) {
             Some(_) => fields.list("rules", errors).unwrap_or_default(),
             None => &[],
         };
         let rules = rule_nodes
             .iter()
             .enumerate()
-            .filter_map(|(place, node)| Rule::parse(node, &format!("{path}.rules[{place}]"), &types, errors))
+            .filter_map(|(place, node)| {
+                Rule::parse(node, &format!("{path}.rules[{place}]"), &types, errors)
+            })
             .collect();
         let suggested_fix = fields.text("suggested_fix", errors).map(str::to_owned);
         let remedy_texts = fields.texts("remedies", errors);
         let remedies = remedy_texts.map(|texts| names(&texts, &format!("{path}.remedies"), errors));
         if category.is_none() && fields.take("category").is_none() {
-            errors.push(&fields.at, &fields.key("category"), "is missing", "say what the check is about, for example \"SYSTEM\"");
+            errors.push(
+                &fields.at,
+                &fields.key("category"),
+                "is missing",
+                "say what the check is about, for example \"SYSTEM\"",
+            );
         }
         if probes.0.is_empty() && probe_nodes.is_empty() {
-            errors.push(&fields.at, &fields.key("probes"), "is missing", "a check needs at least one probe");
+            errors.push(
+                &fields.at,
+                &fields.key("probes"),
+                "is missing",
+                "a check needs at least one probe",
+            );
         }
         let at = fields.at.clone();
         fields.finish(errors);
@@ -292,7 +348,10 @@ impl Check {
             facts: facts.probes.clone(),
         };
         let error = |reason: &str, rule| {
-            let message = escape(&format!("could not be determined: {reason}"), super::fact::MESSAGE_CHARS_MAX);
+            let message = escape(
+                &format!("could not be determined: {reason}"),
+                super::fact::MESSAGE_CHARS_MAX,
+            );
             result(Status::Error, Severity::Medium, message, rule)
         };
         match self.applies.as_ref().map(|applies| applies.holds(&scope)) {
@@ -305,17 +364,33 @@ impl Check {
                 Truth::False => {}
                 Truth::Unknown(reason) => return Some(error(&reason, None)),
                 Truth::True => {
-                    let message = rule.message.message(&scope, |path| self.probes.type_of(path).ok());
-                    let severity = if rule.status == Status::Pass { Severity::Low } else { rule.severity };
+                    let message = rule
+                        .message
+                        .message(&scope, &|path| self.probes.type_of(path).ok());
+                    let severity = if rule.status == Status::Pass {
+                        Severity::Low
+                    } else {
+                        rule.severity
+                    };
                     return Some(result(rule.status, severity, message, Some(place)));
                 }
             }
         }
-        Some(result(Status::Pass, Severity::Low, self.title.clone(), None))
+        Some(result(
+            Status::Pass,
+            Severity::Low,
+            self.title.clone(),
+            None,
+        ))
     }
 
     /// The result of a check whose probes could not even be written for this application.
-    pub fn unasked(&self, why: &FillError, app: &App, defaults: &BTreeMap<String, String>) -> Option<CheckResult> {
+    pub fn unasked(
+        &self,
+        why: &FillError,
+        app: &App,
+        defaults: &BTreeMap<String, String>,
+    ) -> Option<CheckResult> {
         let facts = CheckFacts {
             check: self.name.to_string(),
             probes: BTreeMap::new(),
@@ -332,7 +407,12 @@ impl Check {
 }
 
 impl Rule {
-    fn parse(node: &Node, path: &str, types: predicate::TypeOf<'_>, errors: &mut Errors) -> Option<Self> {
+    fn parse(
+        node: &Node,
+        path: &str,
+        types: predicate::TypeOf<'_>,
+        errors: &mut Errors,
+    ) -> Option<Self> {
         let mut fields = Fields::of(node, path, errors)?;
         let when = fields
             .need("when", "say what must hold", errors)
@@ -342,10 +422,20 @@ impl Rule {
         let severity = fields.word("severity", errors);
         let message = fields.text("message", errors).map(Template::parse);
         if status.is_some_and(Status::is_bad) && fields.take("severity").is_none() {
-            errors.push(&fields.at, &fields.key("severity"), "is missing", "say how much it hurts: LOW, MEDIUM, HIGH or CRITICAL");
+            errors.push(
+                &fields.at,
+                &fields.key("severity"),
+                "is missing",
+                "say how much it hurts: LOW, MEDIUM, HIGH or CRITICAL",
+            );
         }
         if message.is_none() && fields.take("message").is_none() {
-            errors.push(&fields.at, &fields.key("message"), "is missing", "say in one sentence what was found");
+            errors.push(
+                &fields.at,
+                &fields.key("message"),
+                "is missing",
+                "say in one sentence what was found",
+            );
         }
         for (name, _) in message.iter().flat_map(Template::names) {
             if let Err(error) = types(name) {

@@ -43,13 +43,16 @@ impl FactPath {
         let mut parts = text.splitn(3, '.');
         let (scope, fact, key) = (parts.next()?, parts.next()?, parts.next());
         let is_name = |text: &str| {
-            text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
+            text.bytes()
+                .next()
+                .is_some_and(|first| first.is_ascii_alphabetic())
                 && text
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
         };
-        let key_fits =
-            key.is_none_or(|key| !key.is_empty() && !key.chars().any(|c| c.is_whitespace() || c.is_control()));
+        let key_fits = key.is_none_or(|key| {
+            !key.is_empty() && !key.chars().any(|c| c.is_whitespace() || c.is_control())
+        });
         (is_name(scope) && is_name(fact) && key_fits).then(|| Self {
             scope: scope.to_owned(),
             fact: fact.to_owned(),
@@ -128,7 +131,13 @@ impl<'a> Scope<'a> {
             },
             "vars" => {
                 let set = self.app.and_then(|app| app.vars.get(&path.fact));
-                let value = set.or_else(|| self.defaults.and_then(|all| all.get(&path.fact)));
+                // An empty default says that there is none.
+                let default = || {
+                    self.defaults?
+                        .get(&path.fact)
+                        .filter(|text| !text.is_empty())
+                };
+                let value = set.or_else(default);
                 match (value, self.app) {
                     (Some(value), _) => text(value),
                     (None, Some(_)) => Cow::Owned(Fact::Absent),
@@ -301,7 +310,10 @@ mod tests {
 
     #[test]
     fn foreign_text_cannot_break_a_line() {
-        assert_eq!(escape("a\n\x1b[31mb\u{202e}", 300), "a\\n\\u{1b}[31mb\\u{202e}");
+        assert_eq!(
+            escape("a\n\x1b[31mb\u{202e}", 300),
+            "a\\n\\u{1b}[31mb\\u{202e}"
+        );
         let long = escape(&"x".repeat(1000), MESSAGE_CHARS_MAX);
         assert_eq!(long.chars().count(), MESSAGE_CHARS_MAX);
         assert!(long.ends_with('…'));

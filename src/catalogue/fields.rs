@@ -61,7 +61,12 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Fields::take`]; absence is an error.
-    pub fn need(&mut self, name: &'static str, remedy: &str, errors: &mut Errors) -> Option<&'a Node> {
+    pub fn need(
+        &mut self,
+        name: &'static str,
+        remedy: &str,
+        errors: &mut Errors,
+    ) -> Option<&'a Node> {
         let found = self.take(name);
         if found.is_none() {
             let key = self.key(name);
@@ -135,7 +140,9 @@ impl<'a> Fields<'a> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(error) => {
-                let at = self.take(name).map_or_else(|| self.at.clone(), |node| node.at.clone());
+                let at = self
+                    .take(name)
+                    .map_or_else(|| self.at.clone(), |node| node.at.clone());
                 let key = self.key(name);
                 errors.push(&at, &key, error.to_string(), "");
                 None
@@ -163,7 +170,9 @@ impl<'a> Fields<'a> {
         match text.parse() {
             Ok(word) => Some(word),
             Err(error) => {
-                let at = self.take(name).map_or_else(|| self.at.clone(), |node| node.at.clone());
+                let at = self
+                    .take(name)
+                    .map_or_else(|| self.at.clone(), |node| node.at.clone());
                 let key = self.key(name);
                 let remedy = did_you_mean(text, error.known.split(", "));
                 errors.push(&at, &key, error.to_string(), remedy);
@@ -173,7 +182,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of texts; a single text stands for a list of one.
-    pub fn texts(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<(&'a str, &'a At)>> {
+    pub fn texts(
+        &mut self,
+        name: &'static str,
+        errors: &mut Errors,
+    ) -> Option<Vec<(&'a str, &'a At)>> {
         let node = self.take(name)?;
         texts(node, &self.key(name), errors)
     }
@@ -220,7 +233,11 @@ impl<'a> Fields<'a> {
 }
 
 /// A list of texts, or one text.
-pub fn texts<'a>(node: &'a Node, path: &str, errors: &mut Errors) -> Option<Vec<(&'a str, &'a At)>> {
+pub fn texts<'a>(
+    node: &'a Node,
+    path: &str,
+    errors: &mut Errors,
+) -> Option<Vec<(&'a str, &'a At)>> {
     let single = std::slice::from_ref(node);
     let items = match &node.value {
         Value::List(items) => items.as_slice(),

@@ -80,7 +80,9 @@ impl Hasher for Fnv {
     }
 
     fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        self.0 = (self.0 ^ u64::from(value))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(23);
     }
 }
 
@@ -189,7 +191,10 @@ impl Index {
         match category {
             Category::Database => ask("database"),
             Category::Dependencies => ask("dependency"),
-            Category::System | Category::Security | Category::Performance | Category::Configuration => {}
+            Category::System
+            | Category::Security
+            | Category::Performance
+            | Category::Configuration => {}
         }
         each_word(check, ask);
         best
@@ -209,7 +214,9 @@ fn each_word(text: &str, mut take: impl FnMut(&str)) {
     let mut flush = |buffer: &[u8; WORD_BYTES_MAX], length: &mut usize| {
         if *length > 0 {
             // Too long a word is passed on cut, or not UTF-8 where the cut fell: it names nothing, but it separates.
-            let word = buffer.get(..*length).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let word = buffer
+                .get(..*length)
+                .and_then(|bytes| std::str::from_utf8(bytes).ok());
             take(word.unwrap_or("\u{0}"));
             *length = 0;
         }

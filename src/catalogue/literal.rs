@@ -50,9 +50,12 @@ pub fn from_text(text: &str, kind: FactType) -> Result<Fact, String> {
 
 /// Permission bits, octal or symbolic.
 fn mode(text: &str) -> Option<u32> {
-    let is_octal = (3..=5).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let is_octal =
+        (3..=5).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     if is_octal {
-        u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777)
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|bits| *bits <= 0o7777)
     } else {
         Bits::parse(text).map(|bits| bits.plain | bits.search)
     }
@@ -96,7 +99,7 @@ fn version(text: &str) -> Option<[u64; 3]> {
 }
 
 /// Does a version satisfy a range? `>=8.1`, `^10.2`, `~1.4`, `=2`, bare `8.1` (as `=`, up to the places written);
-/// spaces or commas between parts mean and, `||` means or. `None`: version or range cannot be read.
+/// spaces or commas between parts mean and, `||` means or; `~1.9` stays below 1.10, as npm reads it. `None`: version or range cannot be read.
 pub fn satisfies(text: &str, range: &str) -> Option<bool> {
     let have = version(text)?;
     let mut any = false;
@@ -131,10 +134,14 @@ fn part_satisfied(have: [u64; 3], part: &str) -> Option<bool> {
         "<" => have < want,
         "" | "=" => have[..places] == want[..places],
         "^" => {
-            let place = want.iter().take(places).position(|part| *part != 0).unwrap_or(places - 1);
+            let place = want
+                .iter()
+                .take(places)
+                .position(|part| *part != 0)
+                .unwrap_or(places - 1);
             have >= want && have < next(place)
         }
-        "~" => have >= want && have < next(places.saturating_sub(2).min(1)),
+        "~" => have >= want && have < next(places.saturating_sub(1).min(1)),
         _ => return None,
     })
 }

@@ -5,8 +5,8 @@
 
 mod build;
 mod index;
-mod literal;
 mod lint;
+mod literal;
 
 pub mod action;
 pub mod check;

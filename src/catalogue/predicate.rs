@@ -89,12 +89,34 @@ pub enum Operand {
 pub type TypeOf<'a> = &'a dyn Fn(&FactPath) -> Result<FactType, String>;
 
 const OPERATORS: &[&str] = &[
-    "eq", "ne", "lt", "le", "gt", "ge", "in", "matches", "contains", "empty", "exists", "satisfies", "has_bits",
-    "lacks_bits", "any_of", "all_of", "count", "length", "not",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "in",
+    "matches",
+    "contains",
+    "empty",
+    "exists",
+    "satisfies",
+    "has_bits",
+    "lacks_bits",
+    "any_of",
+    "all_of",
+    "count",
+    "length",
+    "not",
 ];
 
 /// Reads a predicate, checking names and types.
-pub fn parse(node: &Node, key: &str, type_of: TypeOf<'_>, errors: &mut Errors) -> Option<Predicate> {
+pub fn parse(
+    node: &Node,
+    key: &str,
+    type_of: TypeOf<'_>,
+    errors: &mut Errors,
+) -> Option<Predicate> {
     let Value::Table(entries) = &node.value else {
         errors.push(
             &node.at,
@@ -105,7 +127,12 @@ pub fn parse(node: &Node, key: &str, type_of: TypeOf<'_>, errors: &mut Errors) -
         return None;
     };
     if entries.is_empty() {
-        errors.push(&node.at, key, "an empty condition always holds", "name a fact, or leave the key away");
+        errors.push(
+            &node.at,
+            key,
+            "an empty condition always holds",
+            "name a fact, or leave the key away",
+        );
         return None;
     }
     let mut parts = Vec::new();
@@ -114,13 +141,11 @@ pub fn parse(node: &Node, key: &str, type_of: TypeOf<'_>, errors: &mut Errors) -
         let part = match name.text.as_str() {
             "all" => parse_list(inner, &inner_key, type_of, errors).map(Predicate::All),
             "any" => parse_list(inner, &inner_key, type_of, errors).map(Predicate::Any),
-            "not" => {
-                parse(inner, &inner_key, type_of, errors).map(|inner| Predicate::Not(Box::new(inner)))
-            }
+            "not" => parse(inner, &inner_key, type_of, errors)
+                .map(|inner| Predicate::Not(Box::new(inner))),
             text => match path(text, &name.at, &inner_key, type_of, errors) {
-                Some((path, kind)) => {
-                    test(inner, &inner_key, kind, type_of, errors).map(|test| Predicate::Fact(path, test))
-                }
+                Some((path, kind)) => test(inner, &inner_key, kind, type_of, errors)
+                    .map(|test| Predicate::Fact(path, test)),
                 None => None,
             },
         };
@@ -143,10 +168,20 @@ fn parse_list(
         return None;
     };
     if items.is_empty() {
-        errors.push(&node.at, key, "the list of conditions is empty", "name one, or leave the key away");
+        errors.push(
+            &node.at,
+            key,
+            "the list of conditions is empty",
+            "name one, or leave the key away",
+        );
         return None;
     }
-    Some(items.iter().filter_map(|item| parse(item, key, type_of, errors)).collect())
+    Some(
+        items
+            .iter()
+            .filter_map(|item| parse(item, key, type_of, errors))
+            .collect(),
+    )
 }
 
 fn path(
@@ -176,7 +211,10 @@ fn path(
 
 /// Which operators make sense for a type.
 fn fits(operator: &str, kind: FactType) -> bool {
-    let is_list = matches!(kind, FactType::ListOfText | FactType::ListOfInt | FactType::Any);
+    let is_list = matches!(
+        kind,
+        FactType::ListOfText | FactType::ListOfInt | FactType::Any
+    );
     let is_text = matches!(kind, FactType::Text | FactType::Any);
     let is_number = matches!(
         kind,
@@ -184,7 +222,10 @@ fn fits(operator: &str, kind: FactType) -> bool {
     );
     match operator {
         "exists" | "not" => true,
-        "eq" | "ne" | "in" => !matches!(kind, FactType::ListOfText | FactType::ListOfInt | FactType::Map),
+        "eq" | "ne" | "in" => !matches!(
+            kind,
+            FactType::ListOfText | FactType::ListOfInt | FactType::Map
+        ),
         "lt" | "le" | "gt" | "ge" => is_number,
         "matches" | "satisfies" => is_text,
         "contains" | "length" => is_text || is_list,
@@ -226,10 +267,21 @@ const fn entry_type(kind: FactType) -> FactType {
     }
 }
 
-fn test(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mut Errors) -> Option<Test> {
+fn test(
+    node: &Node,
+    key: &str,
+    kind: FactType,
+    type_of: TypeOf<'_>,
+    errors: &mut Errors,
+) -> Option<Test> {
     let Value::Table(entries) = &node.value else {
         if !fits("eq", kind) {
-            errors.push(&node.at, key, format!("is {}; it cannot be equal to a literal", type_name(kind)), "use `contains`, `empty`, `any_of` or `count`");
+            errors.push(
+                &node.at,
+                key,
+                format!("is {}; it cannot be equal to a literal", type_name(kind)),
+                "use `contains`, `empty`, `any_of` or `count`",
+            );
             return None;
         }
         return operand(node, key, kind, type_of, errors).map(Test::Equal);
@@ -241,7 +293,11 @@ fn test(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mu
         if !OPERATORS.contains(&operator) {
             errors.push(&name.at, &inner_key, "unknown operator", {
                 let near = did_you_mean(operator, OPERATORS.iter().copied());
-                if near.is_empty() { format!("known: {}", OPERATORS.join(", ")) } else { near }
+                if near.is_empty() {
+                    format!("known: {}", OPERATORS.join(", "))
+                } else {
+                    near
+                }
             });
             continue;
         }
@@ -257,7 +313,12 @@ fn test(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mu
         tests.extend(one_test(operator, inner, &inner_key, kind, type_of, errors));
     }
     if entries.is_empty() {
-        errors.push(&node.at, key, "an empty test always holds", format!("use one of {}", OPERATORS.join(", ")));
+        errors.push(
+            &node.at,
+            key,
+            "an empty test always holds",
+            format!("use one of {}", OPERATORS.join(", ")),
+        );
     }
     match tests.len() {
         0 => None,
@@ -286,7 +347,8 @@ fn one_test(
         "exists" => flag(errors).map(Test::Exists),
         "empty" => flag(errors).map(Test::Empty),
         "eq" => operand(node, key, kind, type_of, errors).map(Test::Equal),
-        "ne" => operand(node, key, kind, type_of, errors).map(|operand| Test::Not(Box::new(Test::Equal(operand)))),
+        "ne" => operand(node, key, kind, type_of, errors)
+            .map(|operand| Test::Not(Box::new(Test::Equal(operand)))),
         "lt" => operand(node, key, kind, type_of, errors).map(order(OrderTest::Less)),
         "le" => operand(node, key, kind, type_of, errors).map(order(OrderTest::LessOrEqual)),
         "gt" => operand(node, key, kind, type_of, errors).map(order(OrderTest::Greater)),
@@ -309,46 +371,82 @@ fn one_test(
             if let Operand::Value(Fact::Text(text)) = &range
                 && satisfies("1.0.0", text).is_none()
             {
-                errors.push(&node.at, key, format!("`{text}` is not a range of versions"), "write for example \">=8.1 <9\" or \"^18 || ^20\"");
+                errors.push(
+                    &node.at,
+                    key,
+                    format!("`{text}` is not a range of versions"),
+                    "write for example \">=8.1 <9\" or \"^18 || ^20\"",
+                );
                 return None;
             }
             Some(Test::Satisfies(range))
         }
         "contains" => {
-            let entry = if kind == FactType::ListOfInt { FactType::Int } else { FactType::Text };
+            let entry = if kind == FactType::ListOfInt {
+                FactType::Int
+            } else {
+                FactType::Text
+            };
             operand(node, key, entry, type_of, errors).map(Test::Contains)
         }
         "has_bits" => operand(node, key, FactType::Mode, type_of, errors).map(Test::HasBits),
         "lacks_bits" => operand(node, key, FactType::Mode, type_of, errors).map(Test::LacksBits),
-        "length" => test(node, key, FactType::Int, type_of, errors).map(|inner| Test::Length(Box::new(inner))),
-        "any_of" => test(node, key, entry_type(kind), type_of, errors).map(|inner| Test::AnyOf(Box::new(inner))),
-        "all_of" => test(node, key, entry_type(kind), type_of, errors).map(|inner| Test::AllOf(Box::new(inner))),
+        "length" => test(node, key, FactType::Int, type_of, errors)
+            .map(|inner| Test::Length(Box::new(inner))),
+        "any_of" => test(node, key, entry_type(kind), type_of, errors)
+            .map(|inner| Test::AnyOf(Box::new(inner))),
+        "all_of" => test(node, key, entry_type(kind), type_of, errors)
+            .map(|inner| Test::AllOf(Box::new(inner))),
         "not" => test(node, key, kind, type_of, errors).map(|inner| Test::Not(Box::new(inner))),
         _ => count(node, key, kind, type_of, errors),
     }
 }
 
-fn count(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mut Errors) -> Option<Test> {
+fn count(
+    node: &Node,
+    key: &str,
+    kind: FactType,
+    type_of: TypeOf<'_>,
+    errors: &mut Errors,
+) -> Option<Test> {
     let mut rest = node.clone();
     let mut chosen = None;
     if let Value::Table(entries) = &mut rest.value
         && let Some(place) = entries.iter().position(|(name, _)| name.text == "where")
     {
         let (_, inner) = entries.remove(place);
-        chosen = Some(Box::new(test(&inner, key, entry_type(kind), type_of, errors)?));
+        chosen = Some(Box::new(test(
+            &inner,
+            key,
+            entry_type(kind),
+            type_of,
+            errors,
+        )?));
     }
     let test = Box::new(test(&rest, key, FactType::Int, type_of, errors)?);
     Some(Test::Count { chosen, test })
 }
 
-fn operand(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mut Errors) -> Option<Operand> {
+fn operand(
+    node: &Node,
+    key: &str,
+    kind: FactType,
+    type_of: TypeOf<'_>,
+    errors: &mut Errors,
+) -> Option<Operand> {
     match &node.value {
-        Value::Bool(flag) if matches!(kind, FactType::Bool | FactType::Any) => Some(Operand::Value(Fact::Bool(*flag))),
-        Value::Int(number) if matches!(kind, FactType::Int | FactType::ListOfInt | FactType::Any) => {
+        Value::Bool(flag) if matches!(kind, FactType::Bool | FactType::Any) => {
+            Some(Operand::Value(Fact::Bool(*flag)))
+        }
+        Value::Int(number)
+            if matches!(kind, FactType::Int | FactType::ListOfInt | FactType::Any) =>
+        {
             Some(Operand::Value(Fact::Int(*number)))
         }
         // Nothing is nothing in every unit.
-        Value::Int(0) if matches!(kind, FactType::Millis | FactType::Bytes) => Some(Operand::Value(Fact::Int(0))),
+        Value::Int(0) if matches!(kind, FactType::Millis | FactType::Bytes) => {
+            Some(Operand::Value(Fact::Int(0)))
+        }
         Value::Text(text) => {
             let template = Template::parse(text);
             let Some(literal) = template.literal() else {
@@ -361,7 +459,12 @@ fn operand(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: 
                 return Some(Operand::Text(template, kind));
             };
             if kind == FactType::Bool || kind == FactType::Int {
-                errors.push(&node.at, key, format!("is a text, {} was expected", type_name(kind)), "leave the quotes away");
+                errors.push(
+                    &node.at,
+                    key,
+                    format!("is a text, {} was expected", type_name(kind)),
+                    "leave the quotes away",
+                );
                 return None;
             }
             match from_text(literal, kind) {
@@ -382,7 +485,13 @@ fn operand(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: 
                     FactType::Millis => "write a length of time such as \"90s\"",
                     FactType::Bytes => "write a number of bytes such as \"64KiB\"",
                     FactType::Mode => "write octal digits in quotes such as \"0644\"",
-                    FactType::Bool | FactType::Int | FactType::Text | FactType::ListOfText | FactType::ListOfInt | FactType::Map | FactType::Any => "",
+                    FactType::Bool
+                    | FactType::Int
+                    | FactType::Text
+                    | FactType::ListOfText
+                    | FactType::ListOfInt
+                    | FactType::Map
+                    | FactType::Any => "",
                 },
             );
             None
@@ -391,7 +500,13 @@ fn operand(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: 
 }
 
 /// `{ fact = "…" }` or `{ var = "…", default = "…" }`.
-fn other_side(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, errors: &mut Errors) -> Option<Operand> {
+fn other_side(
+    node: &Node,
+    key: &str,
+    kind: FactType,
+    type_of: TypeOf<'_>,
+    errors: &mut Errors,
+) -> Option<Operand> {
     let before = errors.count();
     let mut fields = Fields::of(node, key, errors)?;
     let (fact, var) = (fields.text("fact", errors), fields.text("var", errors));
@@ -404,7 +519,11 @@ fn other_side(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, error
                 errors.push(
                     &node.at,
                     key,
-                    format!("`{path}` is {}, it is compared with {}", type_name(other), type_name(kind)),
+                    format!(
+                        "`{path}` is {}, it is compared with {}",
+                        type_name(other),
+                        type_name(kind)
+                    ),
                     "compare facts of one type",
                 );
             }
@@ -417,7 +536,12 @@ fn other_side(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, error
             };
             let template = Template::parse(&text);
             if template.literal().is_some() {
-                errors.push(&node.at, key, format!("`{name}` is not the name of a var"), "");
+                errors.push(
+                    &node.at,
+                    key,
+                    format!("`{name}` is not the name of a var"),
+                    "",
+                );
             }
             if let Some(default) = default
                 && let Err(message) = from_text(default, kind)
@@ -427,7 +551,12 @@ fn other_side(node: &Node, key: &str, kind: FactType, type_of: TypeOf<'_>, error
             Some(Operand::Text(template, kind))
         }
         (Some(_), Some(_)) | (None, None) => {
-            errors.push(&node.at, key, "names no other side", "write `{ fact = \"probe.fact\" }` or `{ var = \"name\" }`");
+            errors.push(
+                &node.at,
+                key,
+                "names no other side",
+                "write `{ fact = \"probe.fact\" }` or `{ var = \"name\" }`",
+            );
             None
         }
     };
@@ -454,7 +583,9 @@ impl Predicate {
 
     fn collect<'a>(&'a self, found: &mut Vec<&'a FactPath>) {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect(found)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.collect(found))
+            }
             Self::Not(inner) => inner.collect(found),
             Self::Fact(path, test) => {
                 found.push(path);
@@ -482,7 +613,9 @@ impl Test {
             | Self::LacksBits(one) => operand(one),
             Self::In(many) => many.iter().for_each(operand),
             Self::All(tests) => tests.iter().for_each(|test| test.collect(found)),
-            Self::Not(test) | Self::Length(test) | Self::AnyOf(test) | Self::AllOf(test) => test.collect(found),
+            Self::Not(test) | Self::Length(test) | Self::AnyOf(test) | Self::AllOf(test) => {
+                test.collect(found)
+            }
             Self::Count { chosen, test } => {
                 if let Some(chosen) = chosen {
                     chosen.collect(found);
@@ -494,7 +627,9 @@ impl Test {
 
     fn holds(&self, fact: &Fact, name: &str, scope: &Scope<'_>) -> Truth {
         match self {
-            Self::All(tests) => return Truth::all(tests.iter().map(|test| test.holds(fact, name, scope))),
+            Self::All(tests) => {
+                return Truth::all(tests.iter().map(|test| test.holds(fact, name, scope)));
+            }
             Self::Not(inner) => return !inner.holds(fact, name, scope),
             Self::Exists(_)
             | Self::Empty(_)
@@ -525,24 +660,33 @@ impl Test {
     }
 
     fn holds_of_present(&self, fact: &Fact, name: &str, scope: &Scope<'_>) -> Truth {
-        let odd = |want: &str| Truth::Unknown(format!("{name} is `{}`, {want} was expected", show(fact, None)));
+        let odd = |want: &str| {
+            Truth::Unknown(format!(
+                "{name} is `{}`, {want} was expected",
+                show(fact, None)
+            ))
+        };
         match self {
             // Answered before; listed so that a new operator must be looked at here.
-            Self::All(_) | Self::Not(_) | Self::Exists(_) => Truth::Unknown(format!("{name}: undecided")),
+            Self::All(_) | Self::Not(_) | Self::Exists(_) => {
+                Truth::Unknown(format!("{name}: undecided"))
+            }
             Self::Empty(want) => match length(fact) {
                 Some(length) => ((length == 0) == *want).into(),
                 None => odd("a text, list or map"),
             },
             Self::Length(inner) => match length(fact) {
-                Some(length) => inner.holds(&Fact::Int(length), &format!("length of {name}"), scope),
+                Some(length) => {
+                    inner.holds(&Fact::Int(length), &format!("length of {name}"), scope)
+                }
                 None => odd("a text or list"),
             },
-            Self::Equal(operand) => compare(fact, operand, name, scope, |have, want| equal(have, want)),
-            Self::In(operands) => Truth::any(
-                operands
-                    .iter()
-                    .map(|operand| compare(fact, operand, name, scope, |have, want| equal(have, want))),
-            ),
+            Self::Equal(operand) => {
+                compare(fact, operand, name, scope, |have, want| equal(have, want))
+            }
+            Self::In(operands) => Truth::any(operands.iter().map(|operand| {
+                compare(fact, operand, name, scope, |have, want| equal(have, want))
+            })),
             Self::Order(which, operand) => compare(fact, operand, name, scope, |have, want| {
                 let order = number(have)?.cmp(&number(want)?);
                 Some(match which {
@@ -555,11 +699,20 @@ impl Test {
             Self::Matches(operand) => compare(fact, operand, name, scope, |have, want| {
                 Some(glob(text(want)?, text(have)?))
             }),
-            Self::Contains(operand) => compare(fact, operand, name, scope, |have, want| match have {
-                Fact::Text(have) => Some(have.contains(text(want)?)),
-                Fact::List(items) => Some(items.iter().any(|item| equal(item, want) == Some(true))),
-                Fact::Unknown(_) | Fact::Absent | Fact::Bool(_) | Fact::Int(_) | Fact::Map(_) | Fact::Secret { .. } => None,
-            }),
+            Self::Contains(operand) => {
+                compare(fact, operand, name, scope, |have, want| match have {
+                    Fact::Text(have) => Some(have.contains(text(want)?)),
+                    Fact::List(items) => {
+                        Some(items.iter().any(|item| equal(item, want) == Some(true)))
+                    }
+                    Fact::Unknown(_)
+                    | Fact::Absent
+                    | Fact::Bool(_)
+                    | Fact::Int(_)
+                    | Fact::Map(_)
+                    | Fact::Secret { .. } => None,
+                })
+            }
             Self::Satisfies(operand) => compare(fact, operand, name, scope, |have, want| {
                 satisfies(text(have)?, text(want)?)
             }),
@@ -571,11 +724,15 @@ impl Test {
                 Some(number(have)? & number(want)? == 0)
             }),
             Self::AnyOf(inner) => match fact {
-                Fact::List(items) => Truth::any(items.iter().map(|item| inner.holds(item, name, scope))),
+                Fact::List(items) => {
+                    Truth::any(items.iter().map(|item| inner.holds(item, name, scope)))
+                }
                 _ => odd("a list"),
             },
             Self::AllOf(inner) => match fact {
-                Fact::List(items) => Truth::all(items.iter().map(|item| inner.holds(item, name, scope))),
+                Fact::List(items) => {
+                    Truth::all(items.iter().map(|item| inner.holds(item, name, scope)))
+                }
                 _ => odd("a list"),
             },
             Self::Count { chosen, test } => {
@@ -584,7 +741,10 @@ impl Test {
                 };
                 let mut count = 0_i64;
                 for item in items {
-                    match chosen.as_ref().map_or(Truth::True, |chosen| chosen.holds(item, name, scope)) {
+                    match chosen
+                        .as_ref()
+                        .map_or(Truth::True, |chosen| chosen.holds(item, name, scope))
+                    {
                         Truth::True => count += 1,
                         Truth::False => {}
                         Truth::Unknown(reason) => return Truth::Unknown(reason),
@@ -612,14 +772,25 @@ fn number(fact: &Fact) -> Option<i64> {
     match fact {
         Fact::Int(number) => Some(*number),
         Fact::Text(text) => text.trim().parse().ok(),
-        Fact::Unknown(_) | Fact::Absent | Fact::Bool(_) | Fact::List(_) | Fact::Map(_) | Fact::Secret { .. } => None,
+        Fact::Unknown(_)
+        | Fact::Absent
+        | Fact::Bool(_)
+        | Fact::List(_)
+        | Fact::Map(_)
+        | Fact::Secret { .. } => None,
     }
 }
 
 fn text(fact: &Fact) -> Option<&str> {
     match fact {
         Fact::Text(text) => Some(text),
-        Fact::Unknown(_) | Fact::Absent | Fact::Bool(_) | Fact::Int(_) | Fact::List(_) | Fact::Map(_) | Fact::Secret { .. } => None,
+        Fact::Unknown(_)
+        | Fact::Absent
+        | Fact::Bool(_)
+        | Fact::Int(_)
+        | Fact::List(_)
+        | Fact::Map(_)
+        | Fact::Secret { .. } => None,
     }
 }
 
@@ -628,8 +799,12 @@ fn equal(have: &Fact, want: &Fact) -> Option<bool> {
     match (have, want) {
         (Fact::Bool(have), Fact::Bool(want)) => Some(have == want),
         (Fact::Text(have), Fact::Text(want)) => Some(have == want),
-        (Fact::Text(have), Fact::Bool(want)) => Some(have.eq_ignore_ascii_case(if *want { "true" } else { "false" })),
-        (Fact::Int(_) | Fact::Text(_), Fact::Int(_) | Fact::Text(_)) => Some(number(have)? == number(want)?),
+        (Fact::Text(have), Fact::Bool(want)) => {
+            Some(have.eq_ignore_ascii_case(if *want { "true" } else { "false" }))
+        }
+        (Fact::Int(_) | Fact::Text(_), Fact::Int(_) | Fact::Text(_)) => {
+            Some(number(have)? == number(want)?)
+        }
         _ => None,
     }
 }
@@ -655,7 +830,12 @@ fn compare(
     match &want {
         Fact::Unknown(reason) => return Truth::Unknown(reason.clone()),
         Fact::Absent => return Truth::False,
-        Fact::Bool(_) | Fact::Int(_) | Fact::Text(_) | Fact::List(_) | Fact::Map(_) | Fact::Secret { .. } => {}
+        Fact::Bool(_)
+        | Fact::Int(_)
+        | Fact::Text(_)
+        | Fact::List(_)
+        | Fact::Map(_)
+        | Fact::Secret { .. } => {}
     }
     holds(fact, &want).map_or_else(
         || {

@@ -42,11 +42,21 @@ pub enum ResolveError {
 }
 
 /// A value for each parameter, as far as the results give them.
-pub fn params_of(stack: &Stack, action: &Action, checks: &[CheckName], scope: &Scope<'_>) -> Params {
+pub fn params_of(
+    stack: &Stack,
+    action: &Action,
+    checks: &[CheckName],
+    scope: &Scope<'_>,
+) -> Params {
     action
         .params
         .iter()
-        .map(|param| (param.name.clone(), value_of(stack, action, param, checks, scope)))
+        .map(|param| {
+            (
+                param.name.clone(),
+                value_of(stack, action, param, checks, scope),
+            )
+        })
         .collect()
 }
 
@@ -80,23 +90,46 @@ fn fact_for(
     first.unwrap_or_else(|| Fact::Unknown(format!("no result gives `{path}`")))
 }
 
-fn value_of(stack: &Stack, action: &Action, param: &Param, checks: &[CheckName], scope: &Scope<'_>) -> ParamValue {
-    let fact = match &param.source {
-        ParamSource::Fact(path) => fact_for(stack, action, checks, scope, path),
-        ParamSource::Value(template) => match template.fill(scope) {
-            Ok(text) => Fact::Text(text),
-            Err(_) => return ParamValue::Unknown,
-        },
-    };
-    bounded(param, fact)
+fn value_of(
+    stack: &Stack,
+    action: &Action,
+    param: &Param,
+    checks: &[CheckName],
+    scope: &Scope<'_>,
+) -> ParamValue {
+    for source in &param.sources {
+        let fact = match source {
+            ParamSource::Fact(path) => fact_for(stack, action, checks, scope, path),
+            ParamSource::Value(template) => match template.fill(scope) {
+                Ok(text) => Fact::Text(text),
+                Err(_) => continue,
+            },
+        };
+        let fact = match (param.single, fact) {
+            (true, Fact::List(items)) => match <[Fact; 1]>::try_from(items) {
+                Ok([only]) => only,
+                Err(_) => continue, // several: which one is meant cannot be known
+            },
+            (_, fact) => fact,
+        };
+        match bounded(param, fact) {
+            ParamValue::Unknown => {}
+            known @ (ParamValue::Int(_) | ParamValue::Text(_) | ParamValue::List(_)) => {
+                return known;
+            }
+        }
+    }
+    ParamValue::Unknown
 }
 
 /// The fact as a parameter within its declared bounds; what does not fit is unknown, never bent into shape.
 fn bounded(param: &Param, fact: Fact) -> ParamValue {
-    let text_fits = |text: &str| text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control);
+    let text_fits =
+        |text: &str| text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control);
     match fact {
         Fact::Int(number)
-            if param.min.is_none_or(|min| number >= min) && param.max.is_none_or(|max| number <= max) =>
+            if param.min.is_none_or(|min| number >= min)
+                && param.max.is_none_or(|max| number <= max) =>
         {
             ParamValue::Int(number)
         }
@@ -131,7 +164,12 @@ fn bounded(param: &Param, fact: Fact) -> ParamValue {
 }
 
 /// Do an action's preconditions hold, as far as these results tell? No preconditions always hold.
-pub fn requirements(stack: &Stack, action: &Action, checks: &[CheckName], scope: &Scope<'_>) -> Truth {
+pub fn requirements(
+    stack: &Stack,
+    action: &Action,
+    checks: &[CheckName],
+    scope: &Scope<'_>,
+) -> Truth {
     match &action.requires {
         None => Truth::True,
         Some(predicate) => {
@@ -305,7 +343,10 @@ pub fn resolve(
             .raises
             .iter()
             .filter_map(|raise| match raise.when {
-                RaiseWhen::Hook(when) => Some(HookedRisk { when, risk: raise.risk }),
+                RaiseWhen::Hook(when) => Some(HookedRisk {
+                    when,
+                    risk: raise.risk,
+                }),
                 RaiseWhen::Facts(_) | RaiseWhen::Unread(_) => None,
             })
             .collect(),
@@ -317,8 +358,14 @@ pub fn resolve(
     })
 }
 
-fn narrow(name: &str, value: &mut ParamValue, only: Option<&ParamValue>) -> Result<(), ResolveError> {
-    let widened = || ResolveError::Widened { name: name.to_owned() };
+fn narrow(
+    name: &str,
+    value: &mut ParamValue,
+    only: Option<&ParamValue>,
+) -> Result<(), ResolveError> {
+    let widened = || ResolveError::Widened {
+        name: name.to_owned(),
+    };
     match (&*value, only) {
         (ParamValue::Unknown, _) => {
             return Err(ResolveError::Unknown {
@@ -340,20 +387,35 @@ fn narrow(name: &str, value: &mut ParamValue, only: Option<&ParamValue>) -> Resu
         (_, Some(_)) => return Err(widened()),
     }
     if matches!(value, ParamValue::List(items) if items.is_empty()) {
-        return Err(ResolveError::Nothing { name: name.to_owned() });
+        return Err(ResolveError::Nothing {
+            name: name.to_owned(),
+        });
     }
     Ok(())
 }
 
 /// The final write set. A path that came out of a fact must not act as a pattern, or a file named `*` would widen it.
-fn write_set(stack: &Stack, action: &Action, scope: &Scope<'_>) -> Result<Vec<WriteMember>, ResolveError> {
+fn write_set(
+    stack: &Stack,
+    action: &Action,
+    scope: &Scope<'_>,
+) -> Result<Vec<WriteMember>, ResolveError> {
     let mut members = Vec::new();
     for write in &action.writes {
-        let Write::Files { pattern, kind, shared, .. } = write else {
+        let Write::Files {
+            pattern,
+            kind,
+            shared,
+            ..
+        } = write
+        else {
             continue;
         };
         let stars: usize = pattern.literal_stars();
-        for text in pattern.expand(scope).map_err(|error| ResolveError::Write(error.to_string()))? {
+        for text in pattern
+            .expand(scope)
+            .map_err(|error| ResolveError::Write(error.to_string()))?
+        {
             let bad = || ResolveError::Write(escape(&text, 120));
             // `%2A` is a star too once the path is read.
             let read = TreePath::parse(&text).map_err(|_| bad())?;
@@ -368,7 +430,8 @@ fn write_set(stack: &Stack, action: &Action, scope: &Scope<'_>) -> Result<Vec<Wr
             });
         }
     }
-    members.sort_by(|a, b| (a.pattern.clone(), a.what as u8).cmp(&(b.pattern.clone(), b.what as u8)));
+    members
+        .sort_by(|a, b| (a.pattern.clone(), a.what as u8).cmp(&(b.pattern.clone(), b.what as u8)));
     members.dedup();
     Ok(members)
 }

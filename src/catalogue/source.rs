@@ -260,7 +260,10 @@ impl Reader<'_> {
         let mut entries = Vec::new();
         for (name, item) in table {
             let key_at = self.at(
-                table.key(name).and_then(toml_edit::Key::span).map(|span| span.start),
+                table
+                    .key(name)
+                    .and_then(toml_edit::Key::span)
+                    .map(|span| span.start),
                 at,
             );
             if let Some(node) = self.item(item, &key_at, depth + 1) {
@@ -346,7 +349,10 @@ impl Reader<'_> {
                 let mut entries = Vec::new();
                 for (name, value) in table {
                     let key_at = self.at(
-                        table.key(name).and_then(toml_edit::Key::span).map(|span| span.start),
+                        table
+                            .key(name)
+                            .and_then(toml_edit::Key::span)
+                            .map(|span| span.start),
                         &at,
                     );
                     if let Some(node) = self.value(value, &key_at, depth + 1) {
@@ -391,10 +397,7 @@ pub fn merge(base: Node, over: Node, levels: u32) -> Node {
                 value: Value::Table(entries),
             }
         }
-        (_, value) => Node {
-            at: over.at,
-            value,
-        },
+        (_, value) => Node { at: over.at, value },
     }
 }
 
@@ -428,7 +431,10 @@ mod tests {
     #[test]
     fn hostile_files_are_refused_and_not_followed() {
         for (case, text) in [
-            ("brackets", format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000))),
+            (
+                "brackets",
+                format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+            ),
             ("tables", "{ a = ".repeat(100_000)),
             ("dots", format!("{} = 1", vec!["a"; 50_000].join("."))),
             ("header", format!("[{}]", vec!["a"; 50_000].join("."))),
@@ -441,14 +447,22 @@ mod tests {
             assert_eq!(errors.count(), 1, "{case}");
         }
         let mut errors = Errors::default();
-        read("x.toml", &format!("{} = 1", vec!["a"; 60].join(".")), &mut errors);
+        read(
+            "x.toml",
+            &format!("{} = 1", vec!["a"; 60].join(".")),
+            &mut errors,
+        );
         assert_eq!(errors.count(), 1, "dots below the parser's own limit");
     }
 
     #[test]
     fn a_later_file_overrides_single_keys() {
         let mut errors = Errors::default();
-        let base = read("a", "[check.x]\ntitle = \"A\"\nevery = \"1m\"\n[check.y]\n", &mut errors);
+        let base = read(
+            "a",
+            "[check.x]\ntitle = \"A\"\nevery = \"1m\"\n[check.y]\n",
+            &mut errors,
+        );
         let over = read("b", "[check.x]\nevery = \"2m\"\n[check.z]\n", &mut errors);
         let merged = merge(base.unwrap(), over.unwrap(), 3);
         assert_eq!(

@@ -81,7 +81,8 @@ impl Detection {
 impl Stack {
     /// A check by name.
     pub fn check(&self, name: &CheckName) -> Option<&Check> {
-        self.check_place(name).and_then(|place| self.checks.get(place))
+        self.check_place(name)
+            .and_then(|place| self.checks.get(place))
     }
 
     /// Where a check stands in the file.
@@ -91,7 +92,8 @@ impl Stack {
 
     /// An action by name.
     pub fn action(&self, name: &ActionName) -> Option<&Action> {
-        self.action_place(name).and_then(|place| self.actions.get(place))
+        self.action_place(name)
+            .and_then(|place| self.actions.get(place))
     }
 
     /// Where an action stands in the file.
@@ -111,22 +113,32 @@ impl Stack {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// The checks that prove an action when it heals `checks`: those it declares, else those it heals, else those
-    /// whose remedy it is. A check that it heals by name or text only must be proved too.
+    /// The checks that prove an action when it heals `checks`: those it declares, else those of `checks` whose remedy
+    /// it is, else all whose remedy it is. What it was only matched to by name or text proves it when nothing else
+    /// was meant to be healed, so that a guess cannot turn a good heal into an undo.
     pub fn proofs_of(&self, action: &Action, checks: &[CheckName]) -> Vec<CheckName> {
         let served = self.served_by(&action.name);
-        if action.proves.is_empty() {
-            return if checks.is_empty() { served.to_vec() } else { checks.to_vec() };
+        let healed: Vec<_> = checks
+            .iter()
+            .filter(|check| served.contains(check))
+            .cloned()
+            .collect();
+        match (
+            healed.is_empty(),
+            checks.is_empty(),
+            action.proves.is_empty(),
+        ) {
+            (true, false, _) => checks.to_vec(),
+            (_, _, false) => action.proves.clone(),
+            (false, _, true) => healed,
+            (true, true, true) => served.to_vec(),
         }
-        let mut proofs = action.proves.clone();
-        proofs.extend(checks.iter().filter(|check| !served.contains(check)).cloned());
-        proofs.dedup();
-        proofs
     }
 
     /// Does the live site write there too, in a place whose content matters?
     pub fn is_shared(&self, pattern: &Pattern) -> bool {
-        overlaps_any(&self.shared, pattern) && !self.volatile.iter().any(|outer| covers(outer, pattern))
+        overlaps_any(&self.shared, pattern)
+            && !self.volatile.iter().any(|outer| covers(outer, pattern))
     }
 
     /// What to ask of an application in one round, in file order. Checks that surely do not apply are left out, and
@@ -143,18 +155,29 @@ impl Stack {
     ///
     /// `which` must be the choice that [`Stack::probes`] was asked with. A check that was asked and not answered is
     /// ERROR; one that does not apply has no result.
-    pub fn evaluate(&self, app: &App, which: &dyn Fn(&Check) -> bool, facts: &[CheckFacts]) -> Vec<CheckResult> {
+    pub fn evaluate(
+        &self,
+        app: &App,
+        which: &dyn Fn(&Check) -> bool,
+        facts: &[CheckFacts],
+    ) -> Vec<CheckResult> {
         self.checks
             .iter()
             .filter(|check| which(check))
             .filter_map(|check| {
-                if let Some(found) = facts.iter().find(|found| found.check == check.name.as_str()) {
+                if let Some(found) = facts
+                    .iter()
+                    .find(|found| found.check == check.name.as_str())
+                {
                     return check.evaluate(found, app, &self.vars);
                 }
                 match check.probes_for(app, &self.vars) {
                     Ok(None) => None,
                     Ok(Some(_)) => {
-                        let why = FillError::Unknown(check.name.to_string(), "the agent gave no answer".to_owned());
+                        let why = FillError::Unknown(
+                            check.name.to_string(),
+                            "the agent gave no answer".to_owned(),
+                        );
                         check.unasked(&why, app, &self.vars)
                     }
                     Err(why) => check.unasked(&why, app, &self.vars),
@@ -193,7 +216,11 @@ pub(super) fn overlaps(a: &Pattern, b: &Pattern) -> bool {
         (Some(path), _) => b.matches(path),
         (_, Some(path)) => a.matches(path),
         (None, None) => {
-            let (lower, upper) = if a_start.is_below(&b_start) { (&a_start, b) } else { (&b_start, a) };
+            let (lower, upper) = if a_start.is_below(&b_start) {
+                (&a_start, b)
+            } else {
+                (&b_start, a)
+            };
             upper.matches(lower) || upper.may_match_below(lower)
         }
     }

@@ -84,7 +84,15 @@ pub enum StepError {
 }
 
 const KINDS: &[&str] = &[
-    "run", "chown", "set_bits", "put_known_good", "edit_key", "remove", "swap_directory", "trim_log", "restart_unit",
+    "run",
+    "chown",
+    "set_bits",
+    "put_known_good",
+    "edit_key",
+    "remove",
+    "swap_directory",
+    "trim_log",
+    "restart_unit",
     "restart_pm2",
 ];
 
@@ -92,17 +100,31 @@ impl StepSource {
     /// Reads one step.
     pub(super) fn parse(node: &Node, path: &str, errors: &mut Errors) -> Option<Self> {
         let Value::Table(kinds) = &node.value else {
-            errors.push(&node.at, path, "a step was expected", "write `{ kind = { … } }`");
+            errors.push(
+                &node.at,
+                path,
+                "a step was expected",
+                "write `{ kind = { … } }`",
+            );
             return None;
         };
         let [(kind, inner)] = kinds.as_slice() else {
-            errors.push(&node.at, path, "a step has exactly one kind", "write each step as its own `{ kind = { … } }`");
+            errors.push(
+                &node.at,
+                path,
+                "a step has exactly one kind",
+                "write each step as its own `{ kind = { … } }`",
+            );
             return None;
         };
         let key = format!("{path}.{}", kind.text);
         if !KINDS.contains(&kind.text.as_str()) {
             let near = super::fields::did_you_mean(&kind.text, KINDS.iter().copied());
-            let remedy = if near.is_empty() { format!("known: {}", KINDS.join(", ")) } else { near };
+            let remedy = if near.is_empty() {
+                format!("known: {}", KINDS.join(", "))
+            } else {
+                near
+            };
             errors.push(&kind.at, &key, "unknown kind of step", remedy);
             return None;
         }
@@ -113,7 +135,12 @@ impl StepSource {
             "chown" => {
                 let to = fields.text("to", errors);
                 if to != Some("app") {
-                    errors.push(&fields.at, &fields.key("to"), "only `app` can be named", "write to = \"app\"");
+                    errors.push(
+                        &fields.at,
+                        &fields.key("to"),
+                        "only `app` can be named",
+                        "write to = \"app\"",
+                    );
                 }
                 Some(Self::Chown {
                     paths: paths(&mut fields, errors),
@@ -126,17 +153,32 @@ impl StepSource {
                     Some(text) => {
                         // `add = "u+rwX"` and `remove = "o+w"`, `"o-w"` say the same: the key gives the direction.
                         Bits::parse(text).unwrap_or_else(|| {
-                            errors.push(&fields.at, &fields.key(name), format!("`{text}` are no bits"), "write for example \"u+rwX\" or \"o+w\"");
+                            errors.push(
+                                &fields.at,
+                                &fields.key(name),
+                                format!("`{text}` are no bits"),
+                                "write for example \"u+rwX\" or \"o+w\"",
+                            );
                             Bits::default()
                         })
                     }
                 };
                 let (add, remove) = (bits("add"), bits("remove"));
                 if add == Bits::default() && remove == Bits::default() {
-                    errors.push(&fields.at, &key, "neither adds nor removes a bit", "name `add` or `remove`");
+                    errors.push(
+                        &fields.at,
+                        &key,
+                        "neither adds nor removes a bit",
+                        "name `add` or `remove`",
+                    );
                 }
                 if (add.plain | add.search) & 0o7002 != 0 {
-                    errors.push(&fields.at, &fields.key("add"), "would let everybody write, or set setuid, setgid or sticky", "add less");
+                    errors.push(
+                        &fields.at,
+                        &fields.key("add"),
+                        "would let everybody write, or set setuid, setgid or sticky",
+                        "add less",
+                    );
                 }
                 Some(Self::SetBits {
                     paths: paths(&mut fields, errors),
@@ -145,10 +187,15 @@ impl StepSource {
                     recursive: fields.flag("recursive", errors).unwrap_or(false),
                 })
             }
-            "put_known_good" => one_path(&mut fields, "path", errors).map(|path| Self::PutKnownGood { path }),
+            "put_known_good" => {
+                one_path(&mut fields, "path", errors).map(|path| Self::PutKnownGood { path })
+            }
             "edit_key" => {
                 let path = one_path(&mut fields, "path", errors);
-                let (name, value) = (template(&mut fields, "key", errors), template(&mut fields, "value", errors));
+                let (name, value) = (
+                    template(&mut fields, "key", errors),
+                    template(&mut fields, "value", errors),
+                );
                 (|| {
                     Some(Self::EditKey {
                         path: path?,
@@ -162,7 +209,10 @@ impl StepSource {
                 recursive: fields.flag("recursive", errors).unwrap_or(false),
             }),
             "swap_directory" => {
-                let (path, with) = (one_path(&mut fields, "path", errors), one_path(&mut fields, "with", errors));
+                let (path, with) = (
+                    one_path(&mut fields, "path", errors),
+                    one_path(&mut fields, "with", errors),
+                );
                 (|| {
                     Some(Self::SwapDirectory {
                         path: path?,
@@ -172,7 +222,11 @@ impl StepSource {
             }
             "trim_log" => {
                 let path = one_path(&mut fields, "path", errors);
-                fields.need("keep", "say how much of the end stays, for example \"1MiB\"", errors);
+                fields.need(
+                    "keep",
+                    "say how much of the end stays, for example \"1MiB\"",
+                    errors,
+                );
                 let keep = fields.bytes("keep", errors);
                 (|| {
                     Some(Self::TrimLog {
@@ -181,7 +235,9 @@ impl StepSource {
                     })
                 })()
             }
-            "restart_unit" => template(&mut fields, "unit", errors).map(|unit| Self::RestartUnit { unit }),
+            "restart_unit" => {
+                template(&mut fields, "unit", errors).map(|unit| Self::RestartUnit { unit })
+            }
             _ => {
                 let home = fields.text("home", errors).map(Template::parse);
                 template(&mut fields, "name", errors).map(|name| Self::RestartPm2 { name, home })
@@ -192,9 +248,18 @@ impl StepSource {
     }
 
     fn parse_run(fields: &mut Fields<'_>, errors: &mut Errors) -> Option<Self> {
-        fields.need("argv", "name the program and its arguments as a list", errors)?;
+        fields.need(
+            "argv",
+            "name the program and its arguments as a list",
+            errors,
+        )?;
         let Some(Value::List(_)) = fields.take("argv").map(|node| &node.value) else {
-            errors.push(&fields.at, &fields.key("argv"), "a list was expected; there is no shell", "write [\"php\", \"artisan\", \"up\"]");
+            errors.push(
+                &fields.at,
+                &fields.key("argv"),
+                "a list was expected; there is no shell",
+                "write [\"php\", \"artisan\", \"up\"]",
+            );
             return None;
         };
         let argv: Vec<_> = fields
@@ -204,9 +269,17 @@ impl StepSource {
             .collect();
         let program = argv.first().and_then(Template::literal);
         match program.map(|program| program.rsplit('/').next().unwrap_or(program)) {
-            None => errors.push(&fields.at, &fields.key("argv"), "the program must be written out", "put no {name} into the first entry"),
+            None => errors.push(
+                &fields.at,
+                &fields.key("argv"),
+                "the program must be written out",
+                "put no {name} into the first entry",
+            ),
             Some("") => errors.push(&fields.at, &fields.key("argv"), "names no program", ""),
-            Some("sh" | "bash" | "dash" | "zsh" | "ksh" | "csh" | "fish" | "busybox" | "env" | "sudo" | "su" | "doas") => {
+            Some(
+                "sh" | "bash" | "dash" | "zsh" | "ksh" | "csh" | "fish" | "busybox" | "env"
+                | "sudo" | "su" | "doas",
+            ) => {
                 errors.push(
                     &fields.at,
                     &fields.key("argv"),
@@ -222,7 +295,12 @@ impl StepSource {
             .filter_map(|(key, node)| match &node.value {
                 Value::Text(text) => Some((key.text.clone(), Template::parse(text))),
                 other @ (Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Table(_)) => {
-                    errors.push(&node.at, &key.text, format!("is {}, a text was expected", other.kind()), "");
+                    errors.push(
+                        &node.at,
+                        &key.text,
+                        format!("is {}, a text was expected", other.kind()),
+                        "",
+                    );
                     None
                 }
             })
@@ -248,7 +326,9 @@ impl StepSource {
     pub(super) fn templates(&self) -> Vec<&Template> {
         match self {
             Self::Run { argv, env, .. } => argv.iter().chain(env.values()).collect(),
-            Self::Chown { paths, .. } | Self::SetBits { paths, .. } | Self::Remove { paths, .. } => paths.iter().collect(),
+            Self::Chown { paths, .. }
+            | Self::SetBits { paths, .. }
+            | Self::Remove { paths, .. } => paths.iter().collect(),
             Self::PutKnownGood { path } | Self::TrimLog { path, .. } => vec![path],
             Self::EditKey { path, key, value } => vec![path, key, value],
             Self::SwapDirectory { path, with } => vec![path, with],
@@ -260,11 +340,16 @@ impl StepSource {
     /// Paths it changes by itself, with whether only their metadata, and everything below.
     pub(super) fn changes(&self) -> Vec<(&Template, bool, bool)> {
         match self {
-            Self::Chown { paths, recursive } | Self::SetBits { paths, recursive, .. } => {
-                paths.iter().map(|path| (path, true, *recursive)).collect()
+            Self::Chown { paths, recursive }
+            | Self::SetBits {
+                paths, recursive, ..
+            } => paths.iter().map(|path| (path, true, *recursive)).collect(),
+            Self::Remove { paths, recursive } => {
+                paths.iter().map(|path| (path, false, *recursive)).collect()
             }
-            Self::Remove { paths, recursive } => paths.iter().map(|path| (path, false, *recursive)).collect(),
-            Self::PutKnownGood { path } | Self::TrimLog { path, .. } | Self::EditKey { path, .. } => {
+            Self::PutKnownGood { path }
+            | Self::TrimLog { path, .. }
+            | Self::EditKey { path, .. } => {
                 vec![(path, false, false)]
             }
             Self::SwapDirectory { path, with } => vec![(path, false, true), (with, false, true)],
@@ -316,7 +401,9 @@ impl StepSource {
                 path: path(),
                 keep_bytes: 0,
             },
-            Self::RestartUnit { .. } => Step::RestartUnit { unit: String::new() },
+            Self::RestartUnit { .. } => Step::RestartUnit {
+                unit: String::new(),
+            },
             Self::RestartPm2 { .. } => Step::RestartPm2 {
                 name: String::new(),
                 home: None,
@@ -328,9 +415,19 @@ impl StepSource {
     ///
     /// # Errors
     /// When a value is missing or does not fit.
-    pub(super) fn resolve(&self, scope: &Scope<'_>, app: &App, action_timeout: Duration) -> Result<Step, StepError> {
+    pub(super) fn resolve(
+        &self,
+        scope: &Scope<'_>,
+        app: &App,
+        action_timeout: Duration,
+    ) -> Result<Step, StepError> {
         Ok(match self {
-            Self::Run { argv, env, ok, timeout } => {
+            Self::Run {
+                argv,
+                env,
+                ok,
+                timeout,
+            } => {
                 let mut arguments = Vec::with_capacity(argv.len());
                 for template in argv {
                     let is_foreign = template.literal().is_none();
@@ -360,7 +457,12 @@ impl StepSource {
                 gid: app.target.gid,
                 recursive: *recursive,
             },
-            Self::SetBits { paths, add, remove, recursive } => Step::SetBits {
+            Self::SetBits {
+                paths,
+                add,
+                remove,
+                recursive,
+            } => Step::SetBits {
                 paths: tree_paths(paths, scope)?,
                 add: *add,
                 remove: *remove,
@@ -419,14 +521,23 @@ fn one_path(fields: &mut Fields<'_>, name: &'static str, errors: &mut Errors) ->
 }
 
 /// A path template; one without names is checked whole, one with names as far as it goes.
-pub(super) fn checked_path(text: &str, at: &super::source::At, key: &str, errors: &mut Errors) -> Template {
+pub(super) fn checked_path(
+    text: &str,
+    at: &super::source::At,
+    key: &str,
+    errors: &mut Errors,
+) -> Template {
     let template = Template::parse(text);
-    let probe = template.literal().map_or_else(
-        || text.replace(['{', '}', '|'], "_"),
-        str::to_owned,
-    );
+    let probe = template
+        .literal()
+        .map_or_else(|| text.replace(['{', '}', '|'], "_"), str::to_owned);
     if let Err(error) = TreePath::parse(&probe) {
-        errors.push(at, key, format!("{error}"), "name a path below the application's root");
+        errors.push(
+            at,
+            key,
+            format!("{error}"),
+            "name a path below the application's root",
+        );
     }
     template
 }

@@ -2,7 +2,8 @@
 //!
 //! Braces that do not hold exactly a fact's name (with an optional `|default`) are plain text, so that a literal such
 //! as `{"status":` needs no escape. A default stands in for an absent fact only: a guess in place of an unknown one
-//! would look like knowledge.
+//! would look like knowledge. A default that begins with `@` is another name with its own default:
+//! `{vars.port|@env.values.PORT|3000}`.
 
 use healer_agent::probe::spec::FactType;
 use serde_json::Value as Json;
@@ -24,10 +25,29 @@ enum Piece {
     Text(String),
     Name {
         path: FactPath,
-        default: Option<String>,
+        default: Default,
         /// As it was written, for those that are passed on unfilled.
         source: String,
     },
+}
+
+/// What stands in for an absent fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Default {
+    None,
+    Text(String),
+    Name(Box<Template>),
+}
+
+impl Default {
+    fn parse(text: &str) -> Self {
+        match text.strip_prefix('@') {
+            Some(name) if FactPath::parse(name.split('|').next().unwrap_or(name)).is_some() => {
+                Self::Name(Box::new(Template::parse(&format!("{{{name}}}"))))
+            }
+            Some(_) | None => Self::Text(text.to_owned()),
+        }
+    }
 }
 
 /// Why a template could not be filled in.
@@ -59,8 +79,8 @@ impl Template {
                 .map(|end| &from_open[1..=end]);
             let named = inside.and_then(|inside| {
                 let (path, default) = match inside.split_once('|') {
-                    Some((path, default)) => (path, Some(default.to_owned())),
-                    None => (inside, None),
+                    Some((path, default)) => (path, Default::parse(default)),
+                    None => (inside, Default::None),
                 };
                 Some((FactPath::parse(path)?, default, inside.len() + 2))
             });
@@ -88,9 +108,15 @@ impl Template {
 
     /// The names in it, with whether a default is given.
     pub fn names(&self) -> impl Iterator<Item = (&FactPath, bool)> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Name { path, default, .. } => Some((path, default.is_some())),
-            Piece::Text(_) => None,
+        self.pieces.iter().flat_map(|piece| match piece {
+            Piece::Name { path, default, .. } => {
+                let mut found = vec![(path, !matches!(default, Default::None))];
+                if let Default::Name(inner) = default {
+                    found.extend(inner.names());
+                }
+                found
+            }
+            Piece::Text(_) => Vec::new(),
         })
     }
 
@@ -124,13 +150,20 @@ impl Template {
 
     /// One sentence for people: unknown and absent are said, lists are joined, foreign text is escaped, and the whole
     /// is bounded.
-    pub fn message(&self, scope: &Scope<'_>, type_of: impl Fn(&FactPath) -> Option<FactType>) -> String {
+    pub fn message(
+        &self,
+        scope: &Scope<'_>,
+        type_of: &dyn Fn(&FactPath) -> Option<FactType>,
+    ) -> String {
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
-                    (Fact::Absent, Some(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Name(inner)) => {
+                        text.push_str(&inner.message(scope, type_of))
+                    }
                     (fact, _) => text.push_str(&show(fact, type_of(path))),
                 },
             }
@@ -147,9 +180,11 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
-                Piece::Name { path, default, .. } => {
-                    text.push_str(&scalar(path, default.as_deref(), &scope.fact(path))?);
-                }
+                Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
+                    (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                    (Fact::Absent, Default::Name(inner)) => text.push_str(&inner.fill(scope)?),
+                    (fact, _) => text.push_str(&scalar(path, fact)?),
+                },
             }
         }
         Ok(text)
@@ -160,19 +195,23 @@ impl Template {
     /// # Errors
     /// As [`Template::fill`], and when there are too many.
     pub fn expand(&self, scope: &Scope<'_>) -> Result<Vec<String>, FillError> {
-        let list = self.pieces.iter().enumerate().find_map(|(place, piece)| match piece {
-            Piece::Name { path, .. } => match scope.fact(path).into_owned() {
-                Fact::List(items) => Some((place, path, items)),
-                Fact::Unknown(_)
-                | Fact::Absent
-                | Fact::Bool(_)
-                | Fact::Int(_)
-                | Fact::Text(_)
-                | Fact::Map(_)
-                | Fact::Secret { .. } => None,
-            },
-            Piece::Text(_) => None,
-        });
+        let list = self
+            .pieces
+            .iter()
+            .enumerate()
+            .find_map(|(place, piece)| match piece {
+                Piece::Name { path, .. } => match scope.fact(path).into_owned() {
+                    Fact::List(items) => Some((place, path, items)),
+                    Fact::Unknown(_)
+                    | Fact::Absent
+                    | Fact::Bool(_)
+                    | Fact::Int(_)
+                    | Fact::Text(_)
+                    | Fact::Map(_)
+                    | Fact::Secret { .. } => None,
+                },
+                Piece::Text(_) => None,
+            });
         let Some((place, path, items)) = list else {
             return Ok(vec![self.fill(scope)?]);
         };
@@ -185,10 +224,13 @@ impl Template {
             }
             .fill(scope)
         };
-        let (before, after) = (part(&self.pieces[..place])?, part(&self.pieces[place + 1..])?);
+        let (before, after) = (
+            part(&self.pieces[..place])?,
+            part(&self.pieces[place + 1..])?,
+        );
         items
             .iter()
-            .map(|item| Ok(format!("{before}{}{after}", scalar(path, None, item)?)))
+            .map(|item| Ok(format!("{before}{}{after}", scalar(path, item)?)))
             .collect()
     }
 
@@ -202,7 +244,13 @@ impl Template {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Name { path, default, .. } if scopes.contains(&path.scope.as_str()) => {
-                    text.push_str(&scalar(path, default.as_deref(), &scope.fact(path))?);
+                    match (&*scope.fact(path), default) {
+                        (Fact::Absent, Default::Text(default)) => text.push_str(default),
+                        (Fact::Absent, Default::Name(inner)) => {
+                            text.push_str(&inner.fill_some(scopes, scope)?);
+                        }
+                        (fact, _) => text.push_str(&scalar(path, fact)?),
+                    }
                 }
                 Piece::Name { source, .. } => text.push_str(source),
             }
@@ -211,22 +259,21 @@ impl Template {
     }
 }
 
-fn scalar(path: &FactPath, default: Option<&str>, fact: &Fact) -> Result<String, FillError> {
-    match (fact, default) {
-        (Fact::Text(text), _) => Ok(text.clone()),
-        (Fact::Int(number), _) => Ok(number.to_string()),
-        (Fact::Bool(flag), _) => Ok(flag.to_string()),
-        (Fact::Absent, Some(default)) => Ok(default.to_owned()),
-        (Fact::Absent, None) => Err(FillError::Absent(path.to_string())),
-        (Fact::Unknown(reason), _) => Err(FillError::Unknown(path.to_string(), reason.clone())),
-        (Fact::List(_), _) => Err(FillError::Type(path.to_string(), "a list")),
-        (Fact::Map(_), _) => Err(FillError::Type(path.to_string(), "a map")),
-        (Fact::Secret { .. }, _) => Err(FillError::Type(path.to_string(), "a secret")),
+fn scalar(path: &FactPath, fact: &Fact) -> Result<String, FillError> {
+    match fact {
+        Fact::Text(text) => Ok(text.clone()),
+        Fact::Int(number) => Ok(number.to_string()),
+        Fact::Bool(flag) => Ok(flag.to_string()),
+        Fact::Absent => Err(FillError::Absent(path.to_string())),
+        Fact::Unknown(reason) => Err(FillError::Unknown(path.to_string(), reason.clone())),
+        Fact::List(_) => Err(FillError::Type(path.to_string(), "a list")),
+        Fact::Map(_) => Err(FillError::Type(path.to_string(), "a map")),
+        Fact::Secret { .. } => Err(FillError::Type(path.to_string(), "a secret")),
     }
 }
 
-/// Every text in a JSON value with the names of some scopes filled in; keys hold none. A text that is wholly one
-/// name stays a text. A list entry whose name is absent without a default is an error, as everywhere.
+/// Every text in a JSON value with the names of some scopes filled in; keys hold none. What becomes empty by an empty
+/// default (`{app.origin|}`) is left out of its table, as if it had never been written.
 ///
 /// # Errors
 /// As [`Template::fill`].
@@ -242,7 +289,11 @@ pub fn fill_json(value: &Json, scopes: &[&str], scope: &Scope<'_>) -> Result<Jso
         Json::Object(entries) => {
             let mut filled = serde_json::Map::new();
             for (key, item) in entries {
-                filled.insert(key.clone(), fill_json(item, scopes, scope)?);
+                let value = fill_json(item, scopes, scope)?;
+                let vanished = value.as_str() == Some("") && item.as_str() != Some("");
+                if !vanished {
+                    filled.insert(key.clone(), value);
+                }
             }
             Json::Object(filled)
         }
@@ -260,7 +311,11 @@ pub fn json_names(value: &Json) -> Vec<(FactPath, bool)> {
 fn collect(value: &Json, found: &mut Vec<(FactPath, bool)>) {
     match value {
         Json::String(text) => {
-            found.extend(Template::parse(text).names().map(|(path, has)| (path.clone(), has)));
+            found.extend(
+                Template::parse(text)
+                    .names()
+                    .map(|(path, has)| (path.clone(), has)),
+            );
         }
         Json::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Json::Object(entries) => entries.values().for_each(|item| collect(item, found)),
@@ -282,7 +337,10 @@ mod tests {
             ("size".to_owned(), Fact::Int(2048)),
             (
                 "list".to_owned(),
-                Fact::List(vec![Fact::Text("a".to_owned()), Fact::Text("b\n".to_owned())]),
+                Fact::List(vec![
+                    Fact::Text("a".to_owned()),
+                    Fact::Text("b\n".to_owned()),
+                ]),
             ),
             ("key".to_owned(), Fact::Secret { length: 5 }),
         ]
@@ -302,10 +360,18 @@ mod tests {
             ("{p.gone|none} of {p.size}", Ok("none of 2048")),
             ("{p.gone}", Err("`p.gone` is absent")),
             ("{p.dark|1}", Err("`p.dark` is unknown: hidden")),
-            ("{p.key}", Err("`p.key` is a secret, which cannot stand in a text here")),
-            ("{p.list}", Err("`p.list` is a list, which cannot stand in a text here")),
+            (
+                "{p.key}",
+                Err("`p.key` is a secret, which cannot stand in a text here"),
+            ),
+            (
+                "{p.list}",
+                Err("`p.list` is a list, which cannot stand in a text here"),
+            ),
         ] {
-            let filled = Template::parse(text).fill(&scope).map_err(|error| error.to_string());
+            let filled = Template::parse(text)
+                .fill(&scope)
+                .map_err(|error| error.to_string());
             assert_eq!(filled.as_deref().map_err(String::as_str), want, "{text}");
         }
         assert_eq!(
@@ -314,7 +380,8 @@ mod tests {
         );
         assert_eq!(
             Template::parse("{p.list}: {p.size}, {p.dark}, {p.key}")
-                .message(&scope, |path| (path.fact == "size").then_some(FactType::Bytes)),
+                .message(&scope, &|path| (path.fact == "size")
+                    .then_some(FactType::Bytes)),
             "a, b\\n: 2 KiB, unknown, [secret of 5 characters]"
         );
     }

@@ -1,19 +1,21 @@
 //! From a plan's item, a granted approval or a person's wish to an admitted heal.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
 use super::gate::Facts;
 use super::known_good;
 use super::life::Wake;
-use crate::decide::incident::{Change, Updated};
+use crate::decide::incident::{IncidentChange, Update};
 use crate::guard::breaker;
 use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::BreakerState;
 use crate::model::check::Round;
 use crate::model::heal::{Heal, HealState, Origin};
-use crate::model::id::HealId;
+use crate::model::id::{HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::Lease;
 use crate::model::name::{ActionName, CheckName};
@@ -39,11 +41,12 @@ pub(super) struct Ask {
 pub(super) async fn resolve(
     desk: &Desk,
     name: &ActionName,
+    checks: &[CheckName],
     params: &Params,
     round: &Round,
     risk: Risk,
 ) -> Result<ResolvedAction, String> {
-    let action = desk.stack.resolve(name, &round.results, params, &desk.app).map_err(|error| error.to_string())?;
+    let action = desk.stack.resolve(name, checks, &round.results, &desk.app, params).map_err(|error| error.to_string())?;
     let action = ResolvedAction { risk: action.risk.max(risk), ..action };
     known_good::fill(desk, action).await
 }
@@ -64,7 +67,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
         let Some(look) = desk.look.clone() else {
             return Ok(None);
         };
-        let action = match resolve(desk, &item.action, &item.params, &look.round, item.risk).await {
+        let action = match resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
             Ok(action) => action,
             Err(reason) => {
                 desk.next.insert(incident.id, format!("{}: {reason}", item.action));
@@ -273,54 +276,63 @@ async fn tell_denied(desk: &mut Desk, item: &PlanItem, incident: &Incident, deni
 }
 
 /// What a round did to incidents, as writes: rows, notes, audit, recurrences taken back from the breaker, notices.
-pub(super) fn incident_writes(desk: &Desk, updated: &Updated, mut changes: Changes, now: &Moment) -> Changes {
+pub(super) fn incident_writes(desk: &Desk, updated: &Update, mut changes: Changes, now: &Moment) -> Changes {
     let mut breaker = desk.breaker.clone();
     let mut transitions = Vec::new();
+    let mut rows: Vec<Incident> =
+        updated.incidents.iter().filter(|incident| desk.incident(incident.id) != Some(incident)).cloned().collect();
+    let mut notes: BTreeMap<IncidentId, &'static str> = BTreeMap::new();
     for change in &updated.changes {
-        let Some(incident) = updated.incidents.iter().find(|incident| incident.id == change.incident) else {
+        let id = change.id();
+        let Some(incident) = rows.iter_mut().find(|incident| incident.id == id) else {
             continue;
         };
-        let mut incident = incident.clone();
-        let object = format!("incident:{}", incident.id);
+        let object = format!("incident:{id}");
         let name = incident.check.as_ref().map_or("the host", CheckName::as_str).to_owned();
-        match &change.change {
-            Change::Opened => {
-                changes = changes.audit(
-                    "incident_opened",
-                    &object,
-                    json!({"app": incident.app, "check": incident.check, "kind": incident.kind, "message": incident.message}),
-                );
+        let (verb, note) = match change {
+            IncidentChange::Opened(_) => {
+                desk.metrics.incident_opened(incident.kind);
                 if incident.status == Status::Fail || incident.kind == IncidentKind::Unknown {
                     let title = format!("{}: {name} is {}", incident.app, incident.status);
-                    let key = format!("incident:{}", incident.id);
-                    changes = changes.write(desk.notice("incident_opened", key, title, incident.message.clone(), now));
+                    changes =
+                        changes.write(desk.notice("incident_opened", object.clone(), title, incident.message.clone(), now));
                 }
+                ("incident_opened", "opened")
             }
-            Change::Recurred { heal } => {
-                if let Some(heal) = heal {
+            IncidentChange::Recurred { cured_by, .. } => {
+                if let Some(heal) = cured_by {
                     let by = desk.by(Some(*heal), now);
                     let cured = breaker.cures.iter().find(|cure| cure.heal == *heal).map(|cure| cure.action.clone());
-                    let step = breaker::recur(&breaker, incident.id, *heal, &desk.app.policy.breaker, by);
+                    let step = breaker::recur(&breaker, id, *heal, &desk.app.policy.breaker, by);
                     breaker = step.breaker;
                     transitions.extend(step.transitions);
                     incident.tried.retain(|action| Some(action) != cured.as_ref());
+                    let title = format!("{}: {name} is back after a cure", incident.app);
+                    let key = format!("recurred:{id}:{}", now.wall_ms);
+                    changes = changes.write(desk.notice("recurred", key, title, incident.message.clone(), now));
+                    ("cure_taken_back", "back: the cure did not last")
+                } else {
+                    ("incident_recurred", "back")
                 }
-                let title = format!("{}: {name} is back after a cure", incident.app);
-                let key = format!("recurred:{}:{}", incident.id, now.wall_ms);
-                changes = changes
-                    .audit("cure_taken_back", &object, json!({"app": incident.app, "heal": heal}))
-                    .write(desk.notice("recurred", key, title, incident.message.clone(), now));
             }
-            Change::Closed => {
-                changes = changes.audit("incident_closed", &object, json!({"app": incident.app, "why": change.note}));
-            }
-            Change::Looked | Change::Well | Change::Worsened | Change::Escalated => {
-                changes = changes.audit("incident_changed", &object, json!({"why": change.note}));
-            }
-        }
-        changes = changes.write(Write::Incident { incident: Box::new(incident), note: change.note.clone() });
+            IncidentChange::Gone(_) => ("incident_gone", "gone by itself; watching whether it comes back"),
+            IncidentChange::Closed(_) => ("incident_closed", "closed: it stayed away"),
+            IncidentChange::Changed(_) => ("incident_changed", "changed"),
+        };
+        notes.insert(id, note);
+        let detail = json!({
+            "app": incident.app, "check": incident.check, "kind": incident.kind, "status": incident.status,
+            "message": incident.message,
+        });
+        changes = changes.audit(verb, &object, detail);
+    }
+    for incident in rows {
+        let note = notes.get(&incident.id).copied().unwrap_or("looked at").to_owned();
+        changes = changes.write(Write::Incident { incident: Box::new(incident), note });
     }
     if breaker != desk.breaker {
+        let detail = json!({"why": "a cure did not last", "state": breaker.state});
+        changes = changes.audit("breaker_fed", &desk.object(), detail);
         changes = changes.write(Write::Breaker { breaker: Box::new(breaker), transitions });
     }
     changes

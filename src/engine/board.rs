@@ -4,22 +4,23 @@ use std::sync::PoisonError;
 
 use super::desk::Desk;
 use super::handle::{ActionView, AppView, Handle, Health};
-use crate::catalogue::Stack;
+use crate::catalogue::fact::Scope;
+use crate::catalogue::{Stack, resolve};
 use crate::guard::breaker::status;
 use crate::model::app::App;
+use crate::model::breaker::BreakerState;
 use crate::model::heal::HealState;
 use crate::model::word::{HealingMode, Status};
 
 /// Puts the desk's present on the board.
 pub(super) fn publish(handle: &Handle, desk: &Desk) {
     let view = view(desk);
-    desk.metrics.app_seen(&desk.app.name, view.health.as_str(), desk.breaker.state, pending(desk));
+    let count = |wanted: fn(Status) -> bool| {
+        view.results.iter().filter(|result| wanted(result.status)).count().try_into().unwrap_or(u64::MAX)
+    };
+    desk.metrics.set_app_checks(&desk.app.name, count(Status::is_bad), count(|status| status == Status::Error));
+    desk.metrics.set_app_breaker_open(&desk.app.name, desk.breaker.state == BreakerState::Open);
     handle.board.write().unwrap_or_else(PoisonError::into_inner).insert(desk.app.name.clone(), view);
-}
-
-fn pending(desk: &Desk) -> usize {
-    use crate::model::approval::ApprovalState;
-    desk.approvals.iter().filter(|approval| approval.state == ApprovalState::Pending).count()
 }
 
 fn view(desk: &Desk) -> AppView {
@@ -45,6 +46,7 @@ fn view(desk: &Desk) -> AppView {
         next: desk.next.clone(),
         heals: desk.heals.clone(),
         mutes: desk.mutes.clone(),
+        backup_policy: desk.app.policy.backup.clone(),
         held,
         due: desk.due.clone(),
     }
@@ -58,7 +60,7 @@ fn health(desk: &Desk, held: bool) -> Health {
     if desk.heals.iter().any(|heal| !heal.state.is_end() && !matches!(heal.state, HealState::Soaking { .. })) {
         return Health::Healing;
     }
-    let Some(look) = desk.look.as_ref().filter(|_| desk.unseen == 0) else {
+    let Some(look) = desk.look.as_ref().filter(|_| desk.blind.rounds == 0) else {
         return Health::Unknown;
     };
     let results = &look.round.results;
@@ -79,7 +81,8 @@ pub(super) fn actions(app: &App, stack: &Stack) -> Vec<ActionView> {
         .actions
         .iter()
         .map(|action| {
-            let risk = stack.effective_risk(&action.name, &app.policy);
+            let scope = Scope { app: Some(app), defaults: Some(&stack.vars), ..Scope::default() };
+            let risk = resolve::effective_risk(stack, action, &[], &scope, &app.policy);
             let asks = app.policy.always_ask.contains(&action.name);
             ActionView {
                 name: action.name.clone(),

@@ -7,13 +7,18 @@ use serde_json::json;
 
 use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
+use super::look::{self, Which};
 use super::{admit, known_good, proposals, schedule};
-use crate::catalogue::Which;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 use crate::decide;
+use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
+use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
+use crate::model::name::CheckName;
 use crate::model::time::Moment;
-use crate::observe;
 use crate::seam::Write;
 
 /// One turn. Gives the moment of the next one.
@@ -35,12 +40,12 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
 
     if is_due(desk) {
         // observe → decide → record
-        match observe::round(&desk.world, &desk.app, &desk.stack, Which::Due, desk.round_timeout()).await {
-            Ok(round) => seen(desk, round).await?,
-            Err(error) => unseen(desk, error.to_string()).await?,
+        match look::round(desk, Which::Due).await {
+            Ok((round, asked)) => seen(desk, round, &asked).await?,
+            Err(reason) => unseen(desk, reason).await?,
         }
         // guard → admit at most one; the others wait their turn and are decided again
-        if desk.unseen == 0 && !desk.shared.take_observe_first(&desk.app.name) {
+        if desk.blind.rounds == 0 && !desk.shared.take_observe_first(&desk.app.name) {
             proposals::propose(desk).await?;
             if let Some(wake) = admit::next(desk).await? {
                 wakes.push(wake);
@@ -63,7 +68,7 @@ fn is_due(desk: &Desk) -> bool {
 }
 
 /// A round came: results, incidents, plan; all of it stored at once.
-pub(super) async fn seen(desk: &mut Desk, round: Round) -> Result<(), EngineError> {
+pub(super) async fn seen(desk: &mut Desk, round: Round, asked: &BTreeSet<CheckName>) -> Result<(), EngineError> {
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
     if let Some(last) = &desk.look && last.round.roots != round.roots {
@@ -71,7 +76,7 @@ pub(super) async fn seen(desk: &mut Desk, round: Round) -> Result<(), EngineErro
         tracing::info!(app = %desk.app.name, "the application's paths changed; this is a deploy");
     }
     for result in &round.results {
-        desk.metrics.check_ran(&desk.app.name, result.category, result.status, result.execution_ms);
+        desk.metrics.check_ran(result.status, Duration::from_millis(result.execution_ms));
     }
     let changed: Vec<_> = round
         .results
@@ -83,24 +88,9 @@ pub(super) async fn seen(desk: &mut Desk, round: Round) -> Result<(), EngineErro
         .cloned()
         .collect();
     let whole = life::merged(desk.look.take(), &round);
-    let muted: Vec<_> = desk
-        .mutes
-        .iter()
-        .filter(|mute| !now.is_past(&mute.since, std::time::Duration::from_millis(mute.for_ms)))
-        .map(|mute| mute.check.clone())
-        .collect();
-    let world = std::sync::Arc::clone(&desk.world);
-    let updated = decide::incident::update(
-        &desk.app.name,
-        &desk.incidents,
-        decide::incident::Seen::Round { round: &round, muted: &muted },
-        &now,
-        &desk.app.policy,
-        &mut || crate::model::id::IncidentId::from_raw(world.new_id()),
-    );
+    let updated = looked_at(desk, Seen::Round { round: &round, asked }, &now);
     let healthy = whole.results.iter().all(|result| !result.status.is_bad());
     desk.healthy_since = if healthy { desk.healthy_since.take().or_else(|| Some(now.clone())) } else { None };
-    desk.unseen = 0;
     desk.unseen_reason = None;
 
     let due = if updated.incidents.iter().any(|incident| incident.state == IncidentState::Open) {
@@ -127,33 +117,61 @@ pub(super) fn decided(desk: &mut Desk) {
     let Some(look) = &desk.look else {
         return;
     };
-    let history = decide::History::of(&desk.incidents, &desk.bars, &desk.mutes, &desk.now());
+    let now = desk.now();
+    let muted: Vec<CheckName> = desk
+        .mutes
+        .iter()
+        .filter(|mute| !now.is_past(&mute.since, Duration::from_millis(mute.for_ms)))
+        .map(|mute| mute.check.clone())
+        .collect();
+    // A half-open breaker's trial begins with the first remedy again.
+    let trial = desk.breaker.state == crate::model::breaker::BreakerState::HalfOpen;
+    let tried: BTreeMap<CheckName, Vec<_>> = desk
+        .incidents
+        .iter()
+        .filter(|_| !trial)
+        .filter_map(|incident| Some((incident.check.clone()?, incident.tried.clone())))
+        .collect();
+    let bars: Vec<_> = desk
+        .bars
+        .iter()
+        .filter(|bar| bar.cause == crate::guard::bar::OUTSIDE)
+        .map(|bar| decide::Bar {
+            action: bar.action.clone(),
+            version: bar.version.clone(),
+            reason: "it changed files outside its write set here".to_owned(),
+        })
+        .collect();
     let decision = decide::decide(&decide::DecisionInput {
-        app: &desk.app,
-        mode: desk.mode(),
-        results: &look.round.results,
         stack: &desk.stack,
-        history: &history,
+        mode: desk.mode(),
+        policy: &desk.app.policy,
+        results: &look.round.results,
+        tried: &tried,
+        bars: &bars,
+        muted: &muted,
+        app: Some(&desk.app),
     });
     desk.plan = decision.plan;
+}
+
+/// What a look does to incidents.
+fn looked_at(desk: &mut Desk, seen: Seen<'_>, now: &Moment) -> incident::Update {
+    let world = Arc::clone(&desk.world);
+    let mut new_id = || IncidentId::from_raw(world.new_id());
+    let (incidents, blind) = (desk.incidents.clone(), std::mem::take(&mut desk.blind));
+    let update =
+        incident::update(&desk.app.name, incidents, blind, seen, now, &desk.app.policy.timing, &mut new_id);
+    desk.blind = update.blind.clone();
+    update
 }
 
 /// The host could not be seen: told after three rounds, and never a reason to act.
 async fn unseen(desk: &mut Desk, reason: String) -> Result<(), EngineError> {
     let now = desk.now();
     tracing::warn!(app = %desk.app.name, %reason, "round failed");
-    desk.unseen = desk.unseen.saturating_add(1);
     desk.unseen_reason = Some(reason.clone());
-    desk.metrics.round_failed(&desk.app.name);
-    let world = std::sync::Arc::clone(&desk.world);
-    let updated = decide::incident::update(
-        &desk.app.name,
-        &desk.incidents,
-        decide::incident::Seen::Unseen { rounds: desk.unseen, reason: &reason },
-        &now,
-        &desk.app.policy,
-        &mut || crate::model::id::IncidentId::from_raw(world.new_id()),
-    );
+    let updated = looked_at(desk, Seen::Unseen { reason: &reason }, &now);
     let due = schedule::next_due(&desk.app, &now, desk.world.random.next());
     desk.ask_again = None;
     let changes = desk.changes(&now).write(Write::Due { app: desk.app.name.clone(), due });

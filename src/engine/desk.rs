@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -10,6 +9,7 @@ use tokio::sync::broadcast;
 use super::handle::EventLine;
 use super::shared::Shared;
 use crate::catalogue::Stack;
+use crate::decide::incident::Blind;
 use crate::guard::breaker::By;
 use crate::model::app::App;
 use crate::model::approval::Approval;
@@ -19,6 +19,7 @@ use crate::model::heal::Heal;
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::Incident;
 use crate::model::ledger::Bar;
+use crate::model::name::CheckName;
 use crate::model::plan::Plan;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
@@ -82,8 +83,9 @@ pub struct Desk {
 
     pub look: Option<Look>,
     pub plan: Plan,
-    /// Rounds in a row that could not see the host, and why.
-    pub unseen: u32,
+    /// What could not be determined, and since when.
+    pub blind: Blind,
+    /// Why the last round could not see the host.
     pub unseen_reason: Option<String>,
     pub due: Moment,
     /// When the paths were last seen to lead somewhere else.
@@ -98,6 +100,8 @@ pub struct Desk {
     pub known_good: Option<BackupId>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
+    /// When checks with a period of their own were last asked.
+    pub asked_at: BTreeMap<CheckName, Moment>,
     /// When a snapshot was last considered.
     pub known_good_checked: Option<Moment>,
     /// When the last turn was, for clocks that stand still.
@@ -173,7 +177,7 @@ impl Desk {
             }
             Write::Breaker { breaker, transitions } => {
                 for transition in &transitions {
-                    self.metrics.breaker_moved(&self.app.name, transition.to);
+                    self.metrics.breaker_moved(transition.from, transition.to);
                     self.tell("breaker", format!("{} → {}: {}", transition.from, transition.to, transition.cause), None);
                 }
                 self.breaker = Breaker { version: breaker.version + 1, ..*breaker };
@@ -265,11 +269,6 @@ impl Desk {
     /// Key of the app's lease, and of its host's.
     pub(super) fn lease_keys(&self) -> (String, String) {
         (format!("app:{}", self.app.name), format!("host:{}", self.app.host))
-    }
-
-    /// The longest one agent request of a round may take.
-    pub(super) fn round_timeout(&self) -> Duration {
-        self.app.policy.timing.round_timeout
     }
 
     /// For audit rows about this app.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::desk::Desk;
 use crate::act;
-use crate::catalogue::Stack;
+use crate::catalogue::fact::Scope;
+use crate::catalogue::{Stack, Truth, resolve};
 use crate::guard::mode::{Modes, effective};
 use crate::guard::{self, GuardInput, HostFacts, Permit, Room};
 use crate::model::app::App;
@@ -118,7 +119,14 @@ fn preconditions(stack: &Stack, app: &App, heal: &Heal, round: &Round) -> Option
     if guard::rollback_backup(&heal.origin).is_some() {
         return Some(true);
     }
-    stack.requires(&heal.action.name, app, round)
+    let action = stack.action(&heal.action.name)?;
+    let scope =
+        Scope { app: Some(app), defaults: Some(&stack.vars), results: Some(&round.results), ..Scope::default() };
+    match resolve::requirements(stack, action, &heal.checks, &scope) {
+        Truth::True => Some(true),
+        Truth::False => Some(false),
+        Truth::Unknown(_) => None,
+    }
 }
 
 /// Free room on both sides, and what backup and action will need.
@@ -134,7 +142,7 @@ async fn room(desk: &Desk, heal: &Heal) -> Option<Room> {
 
 /// Would the same results still give exactly this action?
 pub(super) async fn still_resolves(desk: &Desk, heal: &Heal, round: &Round) -> bool {
-    match super::admit::resolve(desk, &heal.action.name, &heal.action.params, round, heal.action.risk).await {
+    match super::admit::resolve(desk, &heal.action.name, &heal.checks, &heal.action.params, round, heal.action.risk).await {
         Ok(action) => action == heal.action,
         Err(reason) => {
             tracing::info!(heal_id = %heal.id, %reason, "the action can no longer be resolved");

@@ -21,6 +21,7 @@ use crate::model::id::{ApprovalId, BackupId, HealId, HoldId, IncidentId};
 use crate::model::incident::Incident;
 use crate::model::name::{ActionName, AppName, CheckName, HostName, StackName};
 use crate::model::plan::{Params, Plan};
+use crate::model::policy::BackupPolicy;
 use crate::model::stop::{Hold, ModeOverride, Mute, Scope};
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Risk};
@@ -84,6 +85,7 @@ pub struct AppView {
     /// Unfinished.
     pub heals: Vec<Heal>,
     pub mutes: Vec<Mute>,
+    pub backup_policy: BackupPolicy,
     pub held: Option<Hold>,
     pub due: Moment,
 }

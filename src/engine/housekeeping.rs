@@ -1,6 +1,7 @@
 //! What is done for all apps together, every few seconds: ended holds, notices, retention, the audit head, a real
 //! commit that proves the store alive.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,11 +82,8 @@ async fn retain(handle: &Handle) -> Result<(), StoreError> {
     for app in handle.apps() {
         let query = Query { app: Some(app.name.clone()), open_only: false, limit: 100_000 };
         let rows = world.store.backups(query).await?;
-        let needed: Vec<BackupId> = app.heals.iter().filter_map(|heal| heal.state.backup()).collect();
-        let Some(policy) = handle.backup_policy(&app.name) else {
-            continue;
-        };
-        for backup in retention::retain(&rows, &now, &policy, &needed) {
+        let needed: BTreeSet<BackupId> = app.heals.iter().filter_map(|heal| heal.state.backup()).collect();
+                for backup in retention::retain(&rows, &now, &app.backup_policy, &needed) {
             let changes = Changes::new(now.clone(), "healerd")
                 .write(Write::BackupRemoved(backup))
                 .audit("backup_removed", &format!("app:{}", app.name), json!({"backup": backup, "why": "retention"}));

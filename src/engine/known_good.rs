@@ -1,13 +1,14 @@
 //! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
 
+use healer_agent::protocol::{WriteKind, WriteMember};
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
 use crate::model::action::{RaiseHook, ResolvedAction};
 use crate::model::backup::BackupKind;
 use crate::model::id::BackupId;
-use crate::model::{Digest, TreePath};
-use crate::protect::{self, known_good};
+use crate::model::{Digest, Pattern, TreePath};
+use crate::protect;
 use crate::seam::{Login, Write};
 
 /// Names the contents of an action's `put` steps from the newest known-good snapshot, and raises its risk where a
@@ -37,7 +38,7 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     let action = action
         .with_known_good(&files)
         .map_err(|path| format!("the known-good snapshot does not hold `{path}`"))?;
-    let differs = known_good::differs(&desk.world, &desk.app, Login::of_app(&desk.app), &manifest, &action.known_good)
+    let differs = protect::differs_from_known_good(&desk.world, &desk.app, Login::of_app(&desk.app), &manifest, &action.known_good)
         .await
         .map_err(|error| error.to_string())?;
     let hooks: &[RaiseHook] = if differs { &[RaiseHook::KnownGoodDiffers] } else { &[] };
@@ -47,7 +48,11 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
 
 /// Takes a snapshot when the app is adopted healthy, and after a change once it has been healthy for long enough.
 pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
-    let members = desk.stack.known_good_members();
+    let member = |path: &TreePath| {
+        let pattern = Pattern::parse(&path.to_string()).ok()?;
+        Some(WriteMember { pattern, what: WriteKind::Content, shared: false })
+    };
+    let members: Vec<_> = desk.stack.known_good.iter().filter_map(member).collect();
     let now = desk.now();
     let Some(healthy_since) = desk.healthy_since.clone() else {
         return Ok(());
@@ -78,7 +83,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
     };
     if let Some(last) = desk.known_good
         && let Ok(known) = desk.world.vault.manifest(last).await
-        && known_good::same(&known, backup.manifest())
+        && protect::same_contents(&known, backup.manifest())
     {
         if let Err(error) = desk.world.vault.remove(backup.id()).await {
             tracing::warn!(app = %desk.app.name, reason = %error, "a snapshot that changed nothing stays in the vault");

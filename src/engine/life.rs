@@ -11,9 +11,9 @@ use healer_agent::tree::Effect;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError, Look};
+use super::look::Which;
 use super::{accounts, gate};
 use crate::act::{self, Progress, Started};
-use crate::catalogue::Which;
 use crate::model::check::Round;
 use crate::model::heal::{Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport, Unsettled};
 use crate::model::id::{BackupId, HealId};
@@ -21,10 +21,10 @@ use crate::model::incident::IncidentKind;
 use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::Status;
-use crate::observe;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
+use crate::telemetry::metrics::HealEnd;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -120,7 +120,10 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         from = before.state.name(), state = after.state.name(), reason = %after.message, "heal moved"
     );
     if after.state.is_end() {
-        desk.metrics.heal_ended(&after.app, after.state.name());
+        let took = after.moved.since(&after.admitted, Duration::from_secs(7 * 86_400));
+        if let Some(end) = HealEnd::of(&after.state) {
+            desk.metrics.heal_ended(end, took);
+        }
     }
     desk.tell("heal", format!("{} {}: {}", after.action.name, after.state.name(), after.message), Some(after.id));
 }
@@ -142,14 +145,13 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
         login: Login::of_action(&desk.app, heal.action.identity),
         heal: Some(heal.id),
         action: Some(heal.action.name.clone()),
-        writes: &heal.action.writes,
-        base: desk.stack.base_set(),
-        estimate_bytes: heal.action.estimate_bytes,
+        members: heal.action.writes.clone(),
+        base: desk.stack.base_set.clone(),
+        limits: protect::Limits::new(&desk.app.policy.backup, heal.action.estimate_bytes),
     };
     crash::point("engine.protect");
     match protect::protect(&desk.world, &request).await {
         Ok(backup) => {
-            let now = desk.now();
             let (moved, changes) = prepare(
                 desk,
                 &heal,
@@ -157,16 +159,16 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
                 format!("backup {} is verified", backup.id()),
             )?;
             let changes = changes
-                .write(crate::seam::Write::Backup(Box::new(backup.row(&now))))
+                .write(crate::seam::Write::Backup(Box::new(backup.row().clone())))
                 .write(crate::seam::Write::Pin { backup: backup.id(), by: format!("heal:{}", heal.id), pinned: true });
             desk.commit(changes).await?;
             crash::point("engine.after.BackupVerified");
             told(desk, &heal, &moved);
             Ok(Wake::Now)
         }
-        Err(ProtectError::Unseen { .. }) if !deadline_passed(desk, &heal) => Ok(next_look(desk)),
+        Err(ProtectError::Host(_)) if !deadline_passed(desk, &heal) => Ok(next_look(desk)),
         Err(error) => {
-            let message = error.operator_message();
+            let message = error.to_string();
             step(desk, &heal, Event::BackupFailed { message: message.clone() }, message).await?;
             Ok(Wake::Now)
         }
@@ -265,15 +267,15 @@ async fn reprove(desk: &mut Desk, heal: &Heal, backup: Option<BackupId>) -> Resu
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     // After a restart the proof is earned again from the vault; a row in the store proves nothing.
-    let proof: Result<VerifiedBackup, ProtectError> = protect::reverify(&desk.world, id).await;
+    let proof: Result<VerifiedBackup, ProtectError> = protect::reverify(&desk.world, id, &heal.action.writes).await;
     let same = match &proof {
-        Ok(proof) => protect::still_the_same(&desk.world, proof, &desk.app, login, &heal.action.writes).await,
+        Ok(proof) => protect::still_the_same(&desk.world, proof, &desk.app, login).await,
         Err(_) => Ok(false),
     };
     match (proof, same) {
         (Ok(proof), Ok(true)) => Ok(Some(Protection::Backup(Box::new(proof)))),
         (_, Err(error)) if deadline_passed(desk, heal) => {
-            let message = error.operator_message();
+            let message = error.to_string();
             step(desk, heal, Event::TargetChanged { message: message.clone() }, message).await?;
             Ok(None)
         }
@@ -517,10 +519,10 @@ async fn take_back(desk: &mut Desk, heal: Heal, course: Course, reason: UndoReas
     let login = Login::of_action(&desk.app, heal.action.identity);
     crash::point("engine.before.undo");
     let report = match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
-        Ok(report) => report,
+        Ok(undone) => keep_captured(desk, undone).await?,
         // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
         Err(error) if deadline_passed(desk, &heal) => {
-            let why = error.operator_message();
+            let why = error.to_string();
             step(desk, &heal, Event::DeadlinePassed { reason: why.clone() }, why).await?;
             return Ok(Wake::Now);
         }
@@ -540,6 +542,19 @@ fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
         }
     }
     text
+}
+
+/// What somebody else wrote since, and was therefore left, is in the vault too; its row is stored.
+async fn keep_captured(desk: &mut Desk, undone: protect::Undone) -> Result<UndoReport, EngineError> {
+    if let Some(captured) = undone.captured {
+        let now = desk.now();
+        let changes = desk
+            .changes(&now)
+            .write(crate::seam::Write::Backup(Box::new(captured.row().clone())))
+            .audit("kept_files_captured", &desk.object(), json!({"backup": captured.id()}));
+        desk.commit(changes).await?;
+    }
+    Ok(undone.report)
 }
 
 /// Rechecking: a full diagnosis after an undo, whatever it finds.
@@ -568,7 +583,8 @@ async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
-        Ok(report) => {
+        Ok(undone) => {
+            let report = keep_captured(desk, undone).await?;
             let outcome = if report.failed.is_empty() {
                 Outcome::Done
             } else {
@@ -579,7 +595,7 @@ async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
             Ok(Wake::Now)
         }
         Err(error) if deadline_passed(desk, &heal) => {
-            let reason = error.operator_message();
+            let reason = error.to_string();
             let heal = in_doubt(desk, heal, &reason).await?;
             step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
             Ok(Wake::Now)
@@ -614,7 +630,7 @@ async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::Un
         Some(_) => act::effects(&desk.world, heal.id, &desk.app, login).await.map_err(|error| error.to_string())?,
         None => protect::recovery_effects(&desk.world, &desk.app, login, &manifest, &heal.action.writes)
             .await
-            .map_err(|error| error.operator_message())?,
+            .map_err(|error| error.to_string())?,
     };
     Ok(undo::plan(&manifest, &heal.action.writes, &effects, &desk.app.target.volatile, confined.unwrap_or(true)))
 }
@@ -642,9 +658,7 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 
 /// A round for this heal; what it saw also stands on the board.
 async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
-    let timeout = desk.round_timeout();
-    let round = observe::round(&desk.world, &desk.app, &desk.stack, which, timeout).await;
-    let round = round.map_err(|error| error.to_string())?;
+    let (round, _) = super::look::round(desk, which).await?;
     desk.look = Some(Look { round: merged(desk.look.take(), &round), at: desk.now() });
     Ok(round)
 }

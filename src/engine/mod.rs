@@ -14,6 +14,7 @@ mod handle;
 mod housekeeping;
 mod known_good;
 mod life;
+mod look;
 mod proposals;
 mod recover;
 mod requests;
@@ -42,7 +43,7 @@ use crate::model::time::Moment;
 use crate::seam::store::Restart;
 use crate::seam::{Notifier, Pulse, StoreError, World};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sd::Progress;
+use crate::telemetry::sd::{Part, Progress};
 use handle::Request;
 use recover::Anchor as _;
 
@@ -266,7 +267,7 @@ impl Seat {
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
                 Ok(Err(error)) => tracing::error!(app = %self.app.name, reason = %error, "desk begins again"),
                 Err(panic) => {
-                    self.metrics.desk_panicked();
+                    self.metrics.panicked();
                     tracing::error!(app = %self.app.name, reason = %panic, "desk panicked and begins again");
                 }
             }
@@ -308,9 +309,9 @@ impl Seat {
                 () = self.pulse.notified() => if desk.now().boot_ms < wake.boot_ms { continue },
             }
             let late_ms = desk.now().boot_ms.saturating_sub(wake.boot_ms);
-            self.metrics.turn_began(u64::try_from(late_ms).unwrap_or(0));
+            self.metrics.round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
             wake = cycle::turn(&mut desk).await?;
-            self.progress.scheduler();
+            self.progress.advance(Part::Scheduler);
         }
     }
 
@@ -350,7 +351,7 @@ impl Seat {
             bars: restart.bars.iter().filter(|bar| bar.app == *name).cloned().collect(),
             look: None,
             plan: crate::model::plan::Plan::default(),
-            unseen: 0,
+            blind: crate::decide::incident::Blind::default(),
             unseen_reason: None,
             due: schedule::due_after_start(&self.app, stored_due, &now, world.random.next()),
             deployed: None,
@@ -358,6 +359,7 @@ impl Seat {
             stale_backups: BTreeMap::new(),
             healthy_since: None,
             known_good,
+            asked_at: BTreeMap::new(),
             known_good_checked: None,
             last_turn: None,
             started_here: Vec::new(),

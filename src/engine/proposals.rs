@@ -40,7 +40,7 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
         if is_known(desk, &item, &evidence) || dwells(desk, &incident) {
             continue;
         }
-        let action = match admit::resolve(desk, &item.action, &item.params, &look.round, item.risk).await {
+        let action = match admit::resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
             Ok(action) => action,
             Err(reason) => {
                 desk.next.insert(incident.id, format!("{}: {reason}", item.action));

@@ -10,9 +10,9 @@ use super::cycle;
 use super::desk::{Desk, EngineError};
 use super::handle::{HealAnswer, HealRequest, OpError, OpErrorKind, Request, RollbackRequest, unknown};
 use super::life;
+use super::look::{self, Which};
 use super::proposals::{self, Wish};
 use super::rollback;
-use crate::catalogue::Which;
 use crate::guard::approval::enough_votes;
 use crate::guard::breaker::{self, By};
 use crate::model::action::ResolvedAction;
@@ -27,7 +27,6 @@ use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Severity, Status};
 use crate::model::Digest;
-use crate::observe;
 use crate::protect;
 use crate::seam::store::Query;
 use crate::seam::{Changes, Login, StoreError, Write};
@@ -129,8 +128,8 @@ fn by_person(desk: &Desk, person: &Person, now: &Moment) -> Changes {
 
 /// A round now: the same path as one by the clock.
 async fn diagnose(desk: &mut Desk) -> Done<()> {
-    match observe::round(&desk.world, &desk.app, &desk.stack, Which::Cheap, desk.round_timeout()).await {
-        Ok(round) => Ok(cycle::seen(desk, round).await?),
+    match look::round(desk, Which::Cheap).await {
+        Ok((round, asked)) => Ok(cycle::seen(desk, round, &asked).await?),
         Err(error) => Err(Stop::Refused(OpError::new(
             OpErrorKind::Unavailable,
             "host_unseen",
@@ -161,8 +160,11 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
     } else {
         request.params.clone()
     };
-    let least = item.as_ref().map_or(Risk::Low, |item| item.risk).max(desk.stack.effective_risk(&request.action, &desk.app.policy));
-    let action = admit::resolve(desk, &request.action, &params, &look.round, least).await.map_err(|reason| {
+    let least = item.as_ref().map_or(Risk::Low, |item| item.risk);
+    let checks = item
+        .as_ref()
+        .map_or_else(|| desk.stack.served_by(&request.action).to_vec(), |item| item.checks.clone());
+    let action = admit::resolve(desk, &request.action, &checks, &params, &look.round, least).await.map_err(|reason| {
         OpError::new(
             OpErrorKind::Conflict,
             "not_applicable",
@@ -170,7 +172,6 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
             format!("`healerctl checks {}` shows what is known.", desk.app.name),
         )
     })?;
-    let checks = item.as_ref().map_or_else(|| action.proves.clone(), |item| item.checks.clone());
     let matched = item.as_ref().map_or(MatchKind::Declared, |item| item.matched);
     if request.dry_run {
         return Ok(HealAnswer::WouldRun { denials: would_be_denied(desk, &action, &checks, matched, &person).await?, action: Box::new(action) });

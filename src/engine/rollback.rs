@@ -53,7 +53,7 @@ pub(super) async fn preview(
         .map_err(|error| {
             OpError::new(OpErrorKind::Unavailable, "host_unseen", error.to_string(), error.advice().to_owned())
         })?;
-    Ok((undo::rollback_plan(&manifest, &present, &shared(&writes), exact, only), writes, identity))
+    Ok((undo::rollback_plan(&manifest, &present, &writes, exact, only), writes, identity))
 }
 
 /// The write set of the heal that the backup was taken for; without one, exactly its paths.
@@ -80,10 +80,6 @@ async fn members_of(
 
 fn patterns(writes: &[WriteMember]) -> Vec<Pattern> {
     writes.iter().map(|member| member.pattern.clone()).collect()
-}
-
-fn shared(writes: &[WriteMember]) -> Vec<Pattern> {
-    writes.iter().filter(|member| member.shared).map(|member| member.pattern.clone()).collect()
 }
 
 fn login(desk: &Desk, identity: Identity) -> Login {
@@ -123,7 +119,7 @@ pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String
     };
     let target = manifest(desk, *backup).await?;
     let present = before(desk, heal).await?;
-    Ok(undo::rollback_plan(&target, &present, &shared(&heal.action.writes), *exact, only).plan)
+    Ok(undo::rollback_plan(&target, &present, &heal.action.writes, *exact, only).plan)
 }
 
 /// The way back from a rollback: from what it put in place to the present that was backed up before.

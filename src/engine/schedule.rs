@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::app::{App, Schedule};
 use crate::model::time::Moment;
-use crate::system::cron;
+use crate::system::CronSchedule;
 
 /// The next due time after a round at `now`. `draw` is any random number.
 pub fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
@@ -15,7 +15,10 @@ pub fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
         Schedule::Every(period) => now.plus(jittered(*period, app.policy.timing.jitter_percent, draw)),
         // The expression was checked when the configuration was read; should it fail now, an hour is better than never.
         Schedule::Cron { expression, zone } => {
-            let wall_ms = cron::next_after(expression, zone, now.wall_ms).unwrap_or(now.wall_ms + 3_600_000);
+            let wall_ms = CronSchedule::parse(expression, zone, now.wall_ms)
+                .ok()
+                .and_then(|cron| cron.next_after(now.wall_ms))
+                .unwrap_or(now.wall_ms + 3_600_000);
             now.plus(Duration::from_millis(u64::try_from(wall_ms - now.wall_ms).unwrap_or(0)))
         }
     }

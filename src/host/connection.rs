@@ -80,6 +80,7 @@ impl Connection {
             landlock: 0,
             uptime_ms: 0,
             allowed: Vec::new(),
+            owner: None,
         };
         let mut connection = Self {
             writer: AsyncMutex::new(Box::new(writer)),

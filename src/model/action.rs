@@ -6,10 +6,10 @@ use healer_agent::protocol::WriteMember;
 use healer_agent::step::Step;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, TreePath};
 use super::name::{ActionName, CheckName};
 use super::plan::Params;
 use super::word::{Risk, words};
+use super::{Digest, TreePath};
 
 words! {
     /// What can raise an action's risk although no fact of a check tells it; the engine asks when it prepares a heal.
@@ -78,10 +78,7 @@ impl ResolvedAction {
     ///
     /// # Errors
     /// The first path of a `put` step that the snapshot does not hold: there is nothing to put back.
-    pub fn with_known_good(
-        mut self,
-        files: &[(TreePath, Digest, u32)],
-    ) -> Result<Self, TreePath> {
+    pub fn with_known_good(mut self, files: &[(TreePath, Digest, u32)]) -> Result<Self, TreePath> {
         for step in self.steps.iter_mut().chain(&mut self.finally) {
             if let Step::Put { path, digest, mode } = step {
                 let Some((_, found, bits)) = files.iter().find(|(known, ..)| known == path) else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use healer_agent::protocol::{Answer, Request};
 
-use crate::catalogue::{Stack, Which};
+use crate::catalogue::{Check, Stack};
 use crate::model::app::App;
 use crate::model::check::Round;
 use crate::seam::{Call, HostError, Lane, Login, World};
@@ -24,7 +24,7 @@ pub enum ObserveError {
 ///
 /// # Errors
 /// When the host cannot be seen or answers nonsense.
-pub async fn round(world: &World, app: &App, stack: &Stack, which: Which<'_>, timeout: Duration) -> Result<Round, ObserveError> {
+pub async fn round(world: &World, app: &App, stack: &Stack, which: &(dyn Fn(&Check) -> bool + Sync), timeout: Duration) -> Result<Round, ObserveError> {
     let host = world.hosts.get(&app.host).ok_or_else(|| ObserveError::NoHost(app.host.to_string()))?;
     let checks = stack.probes(app, which);
     // The agent gives up a little before we do, so that what it has found arrives.
@@ -38,7 +38,7 @@ pub async fn round(world: &World, app: &App, stack: &Stack, which: Which<'_>, ti
     };
     match host.call(call).await?.answer {
         Answer::Round { roots, checks } => {
-            let results = checks.iter().filter_map(|facts| stack.evaluate(app, facts)).collect();
+            let results = stack.evaluate(app, which, &checks);
             Ok(Round { results, roots })
         }
         _ => Err(HostError::Protocol { host: app.host.clone() }.into()),

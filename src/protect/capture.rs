@@ -14,6 +14,7 @@ use healer_agent::tree::{Content, Digest, EntryState, Manifest, Pattern, StatKey
 use super::error::ProtectError;
 use super::reach::{Listing, PullError, Reach};
 use super::retention;
+use crate::model::action::Identity;
 use crate::model::app::App;
 use crate::model::backup::{BackupKind, BackupManifest, BackupRow};
 use crate::model::id::{BackupId, HealId};
@@ -82,7 +83,7 @@ pub struct Protect<'a> {
     pub action: Option<ActionName>,
     /// The write set.
     pub members: Vec<WriteMember>,
-    /// The stack's base set.
+    /// The stack's base set, read as the application's user.
     pub base: Vec<Pattern>,
     pub limits: Limits,
 }
@@ -98,6 +99,11 @@ pub struct VerifiedBackup {
 }
 
 impl VerifiedBackup {
+    /// Only for who has just read everything back.
+    pub(super) fn proven(manifest: BackupManifest, row: BackupRow, members: Vec<WriteMember>) -> Self {
+        Self { id: manifest.id, manifest, row, members }
+    }
+
     /// Its id.
     pub fn id(&self) -> BackupId {
         self.id
@@ -123,10 +129,7 @@ impl VerifiedBackup {
 ///
 /// # Errors
 /// [`ProtectError`]; then nothing counts as a backup, and nothing was changed on the host.
-pub async fn protect(
-    world: &World,
-    request: &Protect<'_>,
-) -> Result<VerifiedBackup, ProtectError> {
+pub async fn protect(world: &World, request: &Protect<'_>) -> Result<VerifiedBackup, ProtectError> {
     if request.members.is_empty() && request.base.is_empty() {
         return Err(ProtectError::Nothing);
     }
@@ -167,7 +170,7 @@ pub async fn still_the_same(
     }
     let limits = Limits::new(&app.policy.backup, 0);
     let reach = Reach::new(world, app, login, limits.time)?;
-    let listing = reach.list(&patterns, limits.write_entries_max).await?;
+    let listing = reach.list(&patterns, limits.write_entries_max, false).await?;
     if let Some((path, reason)) = listing.unreadable.into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }
@@ -234,11 +237,13 @@ async fn take(
         .iter()
         .map(|member| member.pattern.clone())
         .collect();
-    let mut writes = reach.list(&patterns, limits.write_entries_max).await?;
+    let mut writes = reach.list(&patterns, limits.write_entries_max, false).await?;
     if let Some((path, reason)) = std::mem::take(&mut writes.unreadable).into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }
-    let mut base = Base::list(&reach, request, &writes).await?;
+    // Root's agent reads no contents; the base set is the application's own.
+    let app_reach = Reach::new(world, request.app, app_login(request.app), limits.time)?;
+    let mut base = Base::list(&app_reach, request, &writes).await?;
     if !request.members.is_empty() && !request.base.is_empty() && base.listing.roots != writes.roots
     {
         return Err(ProtectError::Moved);
@@ -259,18 +264,22 @@ async fn take(
     let write_pulls = pulls(&mut writes.entries, &known, wanted);
     let base_pulls = pulls(&mut base.listing.entries, &known, |_| true);
 
-    room(world, &reach, limits, &write_pulls, &base_pulls).await?;
+    room(world, &app_reach, limits, &write_pulls, &base_pulls).await?;
 
     let mut stored_bytes = 0_u64;
     {
         let mut results = stream::iter(write_pulls)
             .map(|pull| fetch(world, &reach, pull))
             .buffer_unordered(PULLS);
-        while let Some(pulled) = results.try_next().await.map_err(|(path, error)| match error {
-            PullError::Changed => ProtectError::Changing { path },
-            PullError::Refused(reason) => ProtectError::Unreadable { path, reason },
-            PullError::Other(error) => error,
-        })? {
+        while let Some(pulled) = results
+            .try_next()
+            .await
+            .map_err(|(path, error)| match error {
+                PullError::Changed => ProtectError::Changing { path },
+                PullError::Refused(reason) => ProtectError::Unreadable { path, reason },
+                PullError::Other(error) => error,
+            })?
+        {
             stored_bytes = stored_bytes.saturating_add(pulled.stored_bytes);
             let single = |path: &TreePath| patterns.iter().any(|one| one.as_path() == Some(path));
             settle(&mut writes.entries, pulled, single);
@@ -278,7 +287,7 @@ async fn take(
     }
     {
         let mut results = stream::iter(base_pulls)
-            .map(|pull| fetch(world, &reach, pull))
+            .map(|pull| fetch(world, &app_reach, pull))
             .buffer_unordered(PULLS);
         while let Some(result) = results.next().await {
             match result {
@@ -318,6 +327,15 @@ async fn take(
     }
     remember(world, request.app, warm, &manifest).await;
     Ok(proof(world, request, manifest, stored_bytes))
+}
+
+/// The application's own user.
+pub(super) fn app_login(app: &App) -> Login {
+    Login {
+        identity: Identity::App,
+        uid: app.target.uid,
+        gid: app.target.gid,
+    }
 }
 
 fn proof(
@@ -400,7 +418,7 @@ impl Base {
         for member in &request.base {
             // One by one, so that a member that is too large costs only itself.
             let listed = reach
-                .list(std::slice::from_ref(member), limits.base_files_max)
+                .list(std::slice::from_ref(member), limits.base_files_max, false)
                 .await;
             let listing = match listed {
                 Ok(listing) => listing,

@@ -13,15 +13,22 @@ use crate::seam::{HostError, VaultError};
 #[derive(Debug)]
 pub enum ProtectError {
     /// A member of the write set cannot be read, or it cannot be told whether it is absent.
-    Unreadable { path: TreePath, reason: String },
+    Unreadable {
+        path: TreePath,
+        reason: String,
+    },
     /// A file of the write set changed each time it was read.
-    Changing { path: TreePath },
+    Changing {
+        path: TreePath,
+    },
     /// The paths led to other directories while the backup was taken: a deploy.
     Moved,
     /// Nothing was declared that could be backed up.
     Nothing,
     /// The write set is larger than a backup may be.
-    TooLarge { limit: String },
+    TooLarge {
+        limit: String,
+    },
     /// Less room than the backup and the action need.
     NoRoom {
         place: &'static str,

@@ -5,6 +5,7 @@
 //! configuration from healthy days; [`vault`] is where it all lies. Nothing here decides whether a heal may run, and
 //! nothing here writes to the store.
 
+mod again;
 mod capture;
 mod error;
 pub mod known_good;
@@ -13,6 +14,7 @@ mod restore;
 pub mod retention;
 pub mod vault;
 
+pub use self::again::{differs_from_known_good, present, recovery_effects, reverify, same_contents};
 pub use self::capture::{Limits, Protect, VerifiedBackup, protect, still_the_same};
 pub use self::error::ProtectError;
 pub use self::restore::{Undone, stage, undo_on_host};

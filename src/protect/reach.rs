@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use healer_agent::protocol::{
-    Answer, BODY_BYTES_MAX, Refusal, RefusalCode, Request, Target,
-};
+use healer_agent::protocol::{Answer, BODY_BYTES_MAX, Refusal, RefusalCode, Request, Target};
 use healer_agent::tree::{EntryState, Manifest, Pattern, StatKey, TreePath};
 
 use super::error::ProtectError;
@@ -111,11 +109,12 @@ impl<'a> Reach<'a> {
         })
     }
 
-    /// Everything that the members take in, without contents.
+    /// Everything that the members take in; with `digests`, also of contents.
     pub(super) async fn list(
         &self,
         members: &[Pattern],
         entries_max: u64,
+        digests: bool,
     ) -> Result<Listing, ProtectError> {
         let mut listing = Listing::default();
         if members.is_empty() {
@@ -127,7 +126,7 @@ impl<'a> Reach<'a> {
                 target: self.target.clone(),
                 members: members.to_vec(),
                 after: after.clone(),
-                digests: false,
+                digests,
                 entries_max: PAGE_ENTRIES,
                 deadline_ms,
             };
@@ -174,7 +173,7 @@ impl<'a> Reach<'a> {
             .map_err(|error| PullError::Refused(error.to_string()))?;
         // A name that holds a star is a pattern for others as well; the path itself is picked out below.
         let mut listing = self
-            .list(&[member], 1 << 16)
+            .list(&[member], 1 << 16, false)
             .await
             .map_err(PullError::Other)?;
         if let Some(reason) = listing.unreadable.remove(path) {
@@ -222,6 +221,30 @@ impl<'a> Reach<'a> {
             }
             if end || offset > expect.size {
                 return Err(PullError::Changed);
+            }
+        }
+    }
+
+    /// A small file's whole content.
+    pub(super) async fn read(&self, path: &TreePath, expect: StatKey) -> Result<Vec<u8>, PullError> {
+        let budget = u32::try_from(BODY_BYTES_MAX).unwrap_or(u32::MAX);
+        let mut content = Vec::new();
+        loop {
+            let offset = content.len() as u64;
+            let request = |_| Request::Read { target: self.target.clone(), path: path.clone(), expect, offset, budget };
+            let reply = self.ask(request, Vec::new()).await.map_err(|error| match error {
+                ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
+                other => PullError::Other(other),
+            })?;
+            let Answer::Read { end } = reply.answer else {
+                return Err(PullError::Other(self.strange()));
+            };
+            if reply.body.is_empty() && !end {
+                return Err(PullError::Other(self.strange()));
+            }
+            content.extend(reply.body);
+            if end || content.len() as u64 > expect.size {
+                return Ok(content);
             }
         }
     }

@@ -12,7 +12,7 @@ use healer_agent::protocol::{
 };
 use healer_agent::tree::{Content, Digest, Pattern, TreePath};
 
-use super::capture::{Limits, Protect, VerifiedBackup, protect};
+use super::capture::{Limits, Protect, VerifiedBackup, app_login, protect};
 use super::error::ProtectError;
 use super::reach::Reach;
 use crate::model::app::App;
@@ -70,7 +70,7 @@ pub async fn undo_on_host(
         tracing::warn!(heal_id = %heal, %error, "staged contents were left on the host");
     }
     let mut report = undo::report(plan, &outcomes);
-    let captured = capture_kept(world, app, login, heal, &kept).await;
+    let captured = capture_kept(world, app, heal, &kept).await;
     if let Some(backup) = &captured {
         report
             .kept
@@ -204,7 +204,6 @@ fn batches(items: &[UndoItem], bytes_max: usize) -> Vec<Vec<UndoItem>> {
 async fn capture_kept(
     world: &World,
     app: &App,
-    login: Login,
     heal: HealId,
     kept: &[TreePath],
 ) -> Option<VerifiedBackup> {
@@ -227,7 +226,7 @@ async fn capture_kept(
         id: BackupId::from_raw(world.new_id()),
         kind: BackupKind::BeforeRollback,
         app,
-        login,
+        login: app_login(app),
         heal: Some(heal),
         action: None,
         members,

@@ -3,4 +3,7 @@
 //! [`audit`] is the pure chain of hashes; [`store`] is the real side of [`crate::seam::Store`].
 
 pub mod audit;
+pub mod intent;
 pub mod store;
+
+pub use intent::Intent;

@@ -65,10 +65,7 @@ pub trait Vault: Send + Sync {
     fn has(&self, digest: Digest) -> BoxFuture<'_, Result<bool, VaultError>>;
 
     /// Which of these contents are not there; for many at once.
-    fn missing(
-        &self,
-        digests: Vec<Digest>,
-    ) -> BoxFuture<'_, Result<HashSet<Digest>, VaultError>> {
+    fn missing(&self, digests: Vec<Digest>) -> BoxFuture<'_, Result<HashSet<Digest>, VaultError>> {
         Box::pin(async move {
             let mut missing = HashSet::new();
             for digest in digests {

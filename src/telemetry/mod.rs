@@ -1,1 +1,10 @@
-//! Logs, metrics and notices.
+//! Logs, metrics, notices, and the talk with the service manager.
+//!
+//! Every text that leaves passes [`redact`] first. Nothing here decides; what cannot be told is lost or waits in the
+//! outbox, and never stops a heal.
+
+pub mod logging;
+pub mod message_id;
+pub mod metrics;
+pub mod redact;
+pub mod sd;

@@ -12,11 +12,10 @@
 use std::collections::BTreeSet;
 
 use healer_agent::protocol::{UndoItem, WriteKind, WriteMember};
-use healer_agent::tree::{
-    Content, Digest, Effect, EffectSource, EntryState, Pattern, TreePath,
-};
+use healer_agent::tree::diff::same_content;
+use healer_agent::tree::{Content, Digest, Effect, EffectSource, EntryState, Pattern, TreePath};
 
-use super::compare::{is_file, same_content, same_inode, with_digest_of};
+use super::compare::{is_file, same_inode, with_digest_of};
 use crate::model::backup::BackupManifest;
 
 /// What to do, and everything that will not be done.
@@ -179,10 +178,7 @@ enum Before {
 
 /// The state just before the action: what the target recorded, with the digest that the backup has of it.
 fn before(manifest: &BackupManifest, effect: &Effect) -> Before {
-    let backed_up = manifest
-        .members
-        .get(&effect.path)
-        .and_then(Option::as_ref);
+    let backed_up = manifest.members.get(&effect.path).and_then(Option::as_ref);
     if effect.source == EffectSource::Recovery {
         // The supervisor died: what it would have recorded is lost, and the backup is what is left.
         return match (backed_up, &effect.before) {

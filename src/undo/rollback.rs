@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use healer_agent::protocol::{UndoItem, WriteMember};
+use healer_agent::tree::diff::{same_content, same_state};
 use healer_agent::tree::{Content, Digest, EntryState, Manifest, TreePath};
 use serde::{Deserialize, Serialize};
 
-use super::compare::{is_file, same_content, same_inode, same_state, with_digest_of};
+use super::compare::{is_file, same_inode, with_digest_of};
 use super::plan::{Member, UndoPlan, needs};
 use crate::model::backup::BackupManifest;
 
@@ -197,9 +198,7 @@ fn line(
 
 fn restorable(then: &EntryState, kind: PreviewKind) -> Line {
     match then.content {
-        Content::File { digest: None, .. } => {
-            Line::Blocked("only its attributes were backed up")
-        }
+        Content::File { digest: None, .. } => Line::Blocked("only its attributes were backed up"),
         Content::Other => Line::Blocked("it was a socket, pipe or device"),
         Content::File { .. } | Content::Directory | Content::Link { .. } => Line::Change(kind),
     }

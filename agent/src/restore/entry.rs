@@ -7,14 +7,15 @@ use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::meta::{self, Mark};
 use super::place::{Place, holds_files};
+use super::recover::left;
 use super::{Spot, Step, Undo, at, in_place};
 use crate::protocol::{UndoItem, UndoResult};
-use crate::roots::{absent, by_handle, kind, open_entry};
+use crate::roots::{absent, kind, open_entry};
 use crate::tree::diff::{Attribute, Merge, merge, same_content, same_kind, same_state};
 use crate::tree::{Content, Digest, EntryState, Meta, Stamp, path};
 use crate::walk::{digest, key_of, reopen, state_at, state_of};
@@ -237,7 +238,7 @@ impl Undo<'_> {
         match content {
             Content::File { .. } => {
                 let mut staged = self.source(place, item, content)?;
-                let file = in_place::create(place)?;
+                let file = place.create()?;
                 at("undo.making");
                 io::copy(&mut staged, &mut &file)?;
             }
@@ -269,7 +270,7 @@ impl Undo<'_> {
     }
 
     /// The staged content of an item's state before, at its start.
-    fn content(&self, item: &UndoItem) -> io::Result<File> {
+    pub(super) fn content(&self, item: &UndoItem) -> io::Result<File> {
         match item.before.as_ref().map(|before| &before.content) {
             Some(Content::File {
                 digest: Some(wanted),
@@ -305,124 +306,6 @@ impl Undo<'_> {
                 )
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// Settles what a crashed run of the same heal left beside a path.
-    fn recover(&mut self, place: &Place, item: &UndoItem) -> io::Result<()> {
-        if let Some(handle) = left(place, &place.making)? {
-            self.hold(item)?;
-            drop(handle);
-            place.discard(&place.making)?;
-        }
-        if left(place, &place.copy)?.is_some() {
-            self.hold(item)?;
-            let (before, after) = (item.before.as_ref(), item.after.as_ref());
-            in_place::resume(place, before, after, || self.content(item))?;
-        }
-        if left(place, &place.ready)?.is_some() {
-            self.hold(item)?;
-            recover_displaced(place, item)?;
-        }
-        if item
-            .before
-            .as_ref()
-            .is_some_and(|before| before.meta.mode & 0o6000 != 0)
-            && let Some(handle) = left(place, &place.name)?
-            && let Some(Mark::Mode(mode)) = Mark::read(handle.as_fd(), &self.label)
-        {
-            let now = state_of(handle.as_fd(), false)?;
-            let to = Meta {
-                mode,
-                ..now.meta.clone()
-            };
-            meta::apply(handle.as_fd(), &now.meta, &to, false)?;
-            Mark::clear(handle.as_fd())?;
-        }
-        Ok(())
-    }
-
-    /// Has this path, by the action, become a name of another file, so that nothing may be set in its inode, or lost
-    /// its place in a group of hard links that still exists?
-    fn relinks(&self, item: &UndoItem, now: Option<&EntryState>) -> bool {
-        let (Some(before), Some(after), Some(now)) = (&item.before, &item.after, now) else {
-            return false;
-        };
-        let inode = |state: &EntryState| (state.key.dev, state.key.ino);
-        let file = |state: &EntryState| matches!(state.content, Content::File { .. });
-        if !file(before) || !file(now) || inode(now) != inode(after) || inode(now) == inode(before)
-        {
-            return false;
-        }
-        let foreign = after.key.nlink > 1 && now.key.nlink > 1;
-        let lost = before.key.nlink > 1 && same_content(now, before) && self.anchor(item).is_some();
-        foreign || lost
-    }
-
-    /// A path of the same group of hard links that has its content from before: alive all along, or restored already.
-    fn anchor(&self, item: &UndoItem) -> Option<OwnedFd> {
-        let before = item.before.as_ref().filter(|before| before.key.nlink > 1)?;
-        let inode = (before.key.dev, before.key.ino);
-        let mut found = None;
-        for index in self.groups.get(&inode)? {
-            let other = &self.items[*index];
-            if other.path == item.path {
-                continue;
-            }
-            let look = || -> io::Result<Option<(OwnedFd, EntryState)>> {
-                let place = self.place(other)?;
-                let Some(handle) = absent(open_entry(place.directory(), &place.name))? else {
-                    return Ok(None);
-                };
-                let state = state_of(handle.as_fd(), true)?;
-                Ok(Some((handle, state)))
-            };
-            let Ok(Some((handle, state))) = look() else {
-                continue;
-            };
-            let now = (state.key.dev, state.key.ino);
-            // Its own turn, in its inode, may still come.
-            let untouched = other
-                .after
-                .as_ref()
-                .is_some_and(|after| same_state(&state, after));
-            if now == inode && (untouched || same_state(&state, before)) {
-                return Some(handle);
-            }
-            let left_by_action = other
-                .after
-                .as_ref()
-                .is_some_and(|after| (after.key.dev, after.key.ino) == now);
-            if !left_by_action && same_state(&state, before) {
-                found = found.or(Some(handle));
-            }
-        }
-        found
-    }
-
-    /// Links the rest of the group of hard links to a name beside the path, if there is one and the path is to have
-    /// the group's attributes.
-    fn link_anchor(
-        &self,
-        item: &UndoItem,
-        place: &Place,
-        name: &[u8],
-        to: &Meta,
-    ) -> io::Result<bool> {
-        let Some(anchor) = self.anchor(item) else {
-            return Ok(false);
-        };
-        if item.before.as_ref().is_none_or(|before| before.meta != *to) {
-            return Ok(false);
-        }
-        let from = by_handle(anchor.as_fd());
-        match rustix::fs::linkat(CWD, from, place.directory(), name, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => Ok(true),
-            // Somebody was faster, or the group lies on another mount: a file of its own, or the next attempt, settles it.
-            Err(Errno::EXIST | Errno::XDEV | Errno::NOENT | Errno::PERM | Errno::MLINK) => {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
         }
     }
 }
@@ -540,7 +423,7 @@ fn take_back(place: &Place, built: &Built) -> io::Result<()> {
 }
 
 /// Gives somebody's content its name again.
-fn put_back(place: &Place) -> io::Result<()> {
+pub(super) fn put_back(place: &Place) -> io::Result<()> {
     match place.rename_new(&place.ready, &place.name) {
         Ok(()) => place.sync(),
         Err(Errno::NOENT) => Ok(()),
@@ -549,52 +432,11 @@ fn put_back(place: &Place) -> io::Result<()> {
     }
 }
 
-fn beside(place: &Place) -> io::Error {
+pub(super) fn beside(place: &Place) -> io::Error {
     io::Error::other(format!(
         "two others wrote it meanwhile; the older content was kept as `{}`",
         path::escape(&place.ready)
     ))
-}
-
-/// A crashed run left something under the temporary name that may be somebody's.
-fn recover_displaced(place: &Place, item: &UndoItem) -> io::Result<()> {
-    let Some(out) = state_at(place.directory(), &place.ready, true)? else {
-        return Ok(());
-    };
-    let is = |state: Option<&EntryState>| state.is_some_and(|state| same_content(&out, state));
-    // A link to the group of hard links that the path belongs to, whose content has its turn elsewhere.
-    let linked = |state: &EntryState| {
-        let before = item.before.as_ref().filter(|before| before.key.nlink > 1);
-        state.key.nlink > 1
-            && before.is_some_and(|before| {
-                (before.key.dev, before.key.ino) == (state.key.dev, state.key.ino)
-            })
-    };
-    if is(item.before.as_ref()) || is(item.after.as_ref()) || linked(&out) {
-        match place.discard(&place.ready) {
-            Ok(()) => return place.sync(),
-            Err(error) if holds_files(error) => {} // a directory that came out with somebody's files
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let Some(present) = state_at(place.directory(), &place.name, true)? else {
-        return put_back(place);
-    };
-    let ours = item
-        .before
-        .as_ref()
-        .is_some_and(|before| same_content(&present, before));
-    if !ours {
-        return Err(beside(place));
-    }
-    place.exchange(&place.ready, &place.name)?;
-    place.discard(&place.ready)?;
-    place.sync()
-}
-
-/// What a temporary name holds, if anything.
-fn left(place: &Place, name: &[u8]) -> io::Result<Option<OwnedFd>> {
-    absent(open_entry(place.directory(), name))
 }
 
 /// Is the item about a file, seen through the named hop wherever a link stands at its path?
@@ -691,6 +533,4 @@ pub(super) fn open_directory(handle: OwnedFd) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Flags for a handle that only stands for a directory.
-pub(super) const DIRECTORY: OFlags = OFlags::PATH
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW);
+pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);

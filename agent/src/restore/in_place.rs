@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::meta;
 use super::place::Place;
@@ -99,7 +99,7 @@ pub(super) fn resume(
 /// A copy of the present content, synced, with the attributes to come. False if the content is another one by now.
 fn keep_copy(place: &Place, handle: BorrowedFd<'_>, old: Digest, to: &Meta) -> io::Result<bool> {
     let mut source = File::from(reopen(handle, OFlags::RDONLY)?);
-    let copy = create(place)?;
+    let copy = place.create()?;
     io::copy(&mut source, &mut &copy)?;
     let mut written = File::from(reopen(copy.as_fd(), OFlags::RDONLY)?);
     if digest(&mut written)? != old {
@@ -112,18 +112,6 @@ fn keep_copy(place: &Place, handle: BorrowedFd<'_>, old: Digest, to: &Meta) -> i
     place.rename_new(&place.making, &place.copy)?;
     place.sync()?;
     Ok(true)
-}
-
-/// A new file under the name for what is being made.
-pub(super) fn create(place: &Place) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    Ok(File::from(rustix::fs::openat(
-        place.directory(),
-        &*place.making,
-        flags,
-        mode,
-    )?))
 }
 
 /// Writes the content over a file whose own bytes end at `end` (what lies behind was appended by others), cuts it,

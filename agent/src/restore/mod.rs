@@ -16,8 +16,10 @@
 
 mod entry;
 mod in_place;
+mod links;
 pub(crate) mod meta;
-mod place;
+pub(crate) mod place;
+mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -251,8 +253,7 @@ impl<'a> Undo<'a> {
 
     /// Brings back what belongs to a directory itself; its time is only noted here.
     fn directory(&mut self, item: &UndoItem) -> io::Result<(UndoResult, String)> {
-        let (directory, name) = self.roots.parent(&item.path)?;
-        let place = Place::new(directory, name, &self.label, &item.path);
+        let place = self.place(item)?;
         let now = state_at(place.directory(), &place.name, false)?;
         let mut merge = merge(item.before.as_ref(), item.after.as_ref(), now.as_ref());
         let Some(now) = now.filter(|now| now.content == Content::Directory) else {

@@ -6,29 +6,30 @@
 //! - `…` is complete, or is what came out of an exchange: somebody's content may be in it.
 //! - `….p` is the copy that makes rewriting in an inode repeatable ([`super::in_place`]).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::tree::{Digest, TreePath};
 
 /// Where one path is restored.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     directory: OwnedFd,
-    pub(super) name: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     /// Complete or displaced.
-    pub(super) ready: Vec<u8>,
+    pub(crate) ready: Vec<u8>,
     /// Being made.
-    pub(super) making: Vec<u8>,
+    pub(crate) making: Vec<u8>,
     /// Copy for rewriting in place.
     pub(super) copy: Vec<u8>,
 }
 
 impl Place {
-    pub(super) fn new(directory: OwnedFd, name: Vec<u8>, heal: &str, path: &TreePath) -> Self {
+    pub(crate) fn new(directory: OwnedFd, name: Vec<u8>, heal: &str, path: &TreePath) -> Self {
         let number = &Digest::of(path.as_bytes()).to_string()[..16];
         let ready = format!(".healerd-{heal}-{number}");
         Self {
@@ -40,18 +41,27 @@ impl Place {
         }
     }
 
-    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
+    /// A new file under the name for what is being made.
+    pub(crate) fn create(&self) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = rustix::fs::openat(&self.directory, &*self.making, flags, mode)?;
+        Ok(File::from(file))
+    }
+
     /// Exchanges two names, both of which exist.
-    pub(super) fn exchange(&self, one: &[u8], other: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn exchange(&self, one: &[u8], other: &[u8]) -> Result<(), Errno> {
         let here = &self.directory;
         rustix::fs::renameat_with(here, one, here, other, RenameFlags::EXCHANGE)
     }
 
     /// Renames to a name that must not exist.
-    pub(super) fn rename_new(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn rename_new(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
         let here = &self.directory;
         match rustix::fs::renameat_with(here, from, here, to, RenameFlags::NOREPLACE) {
             // A file system without the flag: a link fails just as well where the name exists.
@@ -64,7 +74,7 @@ impl Place {
     }
 
     /// Removes a file or an empty directory of ours. Gone already is fine.
-    pub(super) fn discard(&self, name: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn discard(&self, name: &[u8]) -> Result<(), Errno> {
         let here = &self.directory;
         match rustix::fs::unlinkat(here, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -79,7 +89,7 @@ impl Place {
     }
 
     /// Makes the directory's names durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         super::meta::sync_directory(self.directory())
     }
 }

@@ -304,7 +304,7 @@ fn merge_attributes(old: &EntryState, new: &EntryState, now: &EntryState) -> Mer
     let mtime = |state: &EntryState| state.meta.mtime;
     let mtime_verdict = match of(mtime(old), mtime(new), mtime(now)) {
         Verdict::Restore if content_kept => Verdict::Keep,
-        other => other,
+        verdict @ (Verdict::Leave | Verdict::Restore | Verdict::Keep) => verdict,
     };
     if decide(Attribute::Mtime, mtime_verdict) {
         meta.mtime = old.meta.mtime;

@@ -3,7 +3,7 @@
 //! A walk goes in path order (the byte order of [`TreePath`]), so that it can be cut into pages at any path. It never
 //! follows links but for the one named hop of [`crate::roots`]: a link into a declared root is itself reported as a
 //! link, and what lies below it under the link's own path. A member that names a single path is looked at through
-//! such a link where it leads to a regular file, because that file is what a step would write.
+//! such a link, because what it leads to is what a step would write.
 //!
 //! What cannot be looked at is reported with the reason and never taken for absent. Nothing is written here.
 
@@ -77,8 +77,8 @@ pub fn list(
         }
         found += 1;
         match look() {
-            Ok(Some(state)) => page.entries.push((path.clone(), state)),
-            Ok(None) => {}
+            Ok(Found::State(state)) => page.entries.push((path.clone(), state)),
+            Ok(Found::Vanished) => {}
             Err(error) => page.unreadable.push((path.clone(), error.to_string())),
         }
         ControlFlow::Continue(())
@@ -141,10 +141,10 @@ pub fn snapshot_since(
             return ControlFlow::Break(());
         }
         match look() {
-            Ok(Some(state)) => {
+            Ok(Found::State(state)) => {
                 manifest.insert(path.clone(), state);
             }
-            Ok(None) => {}
+            Ok(Found::Vanished) => {}
             Err(error) => unreadable.push((path.clone(), error.to_string())),
         }
         ControlFlow::Continue(())
@@ -225,8 +225,15 @@ fn limit(message: &str) -> Refusal {
     }
 }
 
-/// What a look at a path gives: its state (`Some(None)`: absent), or `None` if it went away under the walk.
-type Look<'a> = dyn FnMut() -> io::Result<Option<Option<EntryState>>> + 'a;
+/// What a look at a path gives.
+enum Found {
+    /// Its state; `None`: absent.
+    State(Option<EntryState>),
+    /// It was listed, and went away under the walk.
+    Vanished,
+}
+
+type Look<'a> = dyn FnMut() -> io::Result<Found> + 'a;
 
 struct Walk<'a> {
     roots: &'a Roots,
@@ -276,7 +283,7 @@ impl Walk<'_> {
             };
             let met = if let What::Entry(handle) = &what {
                 while let Some(single) = singles.next_if(|single| **single < path) {
-                    sink(single, &mut || self.single(single).map(Some))?;
+                    sink(single, &mut || self.single(single).map(Found::State))?;
                 }
                 if singles.peek().is_some_and(|single| **single == path) {
                     continue; // comes with its own look
@@ -311,7 +318,7 @@ impl Walk<'_> {
             }
         }
         for single in singles {
-            sink(single, &mut || self.single(single).map(Some))?;
+            sink(single, &mut || self.single(single).map(Found::State))?;
         }
         ControlFlow::Continue(())
     }
@@ -383,7 +390,11 @@ impl Walk<'_> {
             let below = match entry.file_type() {
                 FileType::Directory => Some(What::Directory),
                 FileType::Symlink | FileType::Unknown => Some(What::Link),
-                _ => None,
+                FileType::RegularFile
+                | FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice => None,
             };
             if let Some(what) = below {
                 tokens.push(Token {
@@ -401,13 +412,9 @@ impl Walk<'_> {
     }
 
     /// The state of an entry of a walked directory.
-    fn entry(
-        &self,
-        path: &TreePath,
-        directory: Option<&OwnedFd>,
-    ) -> io::Result<Option<Option<EntryState>>> {
+    fn entry(&self, path: &TreePath, directory: Option<&OwnedFd>) -> io::Result<Found> {
         let Some((parent, name)) = path.split_last() else {
-            return Ok(None);
+            return Ok(Found::Vanished);
         };
         let state = match directory {
             Some(directory) => self.state(directory, name, path),
@@ -416,7 +423,7 @@ impl Walk<'_> {
                 None => Ok(None),
             },
         };
-        state.map(|state| state.map(Some))
+        Ok(state?.map_or(Found::Vanished, |state| Found::State(Some(state))))
     }
 
     /// The state of a member that names one path.
@@ -461,7 +468,11 @@ impl Walk<'_> {
             FileType::RegularFile | FileType::Symlink => {
                 return state_at(directory.as_fd(), name, self.digests);
             }
-            _ => Content::Other,
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Content::Other,
         };
         // By name and not through a handle of its own: a third of the system calls. A name that changes hands in
         // between is a change that the next look sees.

@@ -60,9 +60,13 @@ pub fn state_of(handle: BorrowedFd<'_>, digest: bool) -> io::Result<EntryState> 
             },
             FileType::Directory => Content::Directory,
             FileType::Symlink => link(handle)?,
-            _ => Content::Other,
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Content::Other,
         };
-        let xattrs = xattrs(&by_handle(handle), true)?;
+        let xattrs = xattrs(by_handle(handle), true)?;
         if !digest || self::key(&stat_of(handle)?) == key {
             return Ok(EntryState {
                 content,

@@ -95,15 +95,20 @@ pub fn conflicts(known: &[u8], present: Option<&[u8]>, dialect: Dialect) -> Vec<
     let Some(present) = present else {
         return Vec::new();
     };
-    let known = last_values(known, dialect);
+    let mut values: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    for setting in read(known, dialect) {
+        values.entry(setting.key).or_default().push(setting.value);
+    }
     let mut keys: BTreeSet<String> = BTreeSet::new();
     for setting in read(present, dialect) {
         if !is_guarded(&setting.key) || setting.value.is_empty() {
             continue;
         }
-        let same = known
-            .get(&setting.key)
-            .is_some_and(|known| *known == setting.value || is_cut_off(&setting, known));
+        let same = values.get(&setting.key).is_some_and(|known| {
+            known
+                .iter()
+                .any(|known| *known == setting.value || is_cut_off(&setting, known))
+        });
         if !same {
             keys.insert(setting.key);
         }
@@ -117,9 +122,28 @@ fn is_cut_off(setting: &Setting, known: &[u8]) -> bool {
 
 /// Words in a key that make its value a secret or a way to data.
 const GUARDED: [&str; 22] = [
-    "KEY", "SECRET", "PASS", "PASSWORD", "PASSWD", "PWD", "TOKEN", "SALT", "DSN", "CREDENTIAL",
-    "CREDENTIALS", "PRIVATE", "AUTH", "DB", "DATABASE", "MYSQL", "PG", "POSTGRES", "POSTGRESQL",
-    "MONGO", "MONGODB", "REDIS",
+    "KEY",
+    "SECRET",
+    "PASS",
+    "PASSWORD",
+    "PASSWD",
+    "PWD",
+    "TOKEN",
+    "SALT",
+    "DSN",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "PRIVATE",
+    "AUTH",
+    "DB",
+    "DATABASE",
+    "MYSQL",
+    "PG",
+    "POSTGRES",
+    "POSTGRESQL",
+    "MONGO",
+    "MONGODB",
+    "REDIS",
 ];
 
 /// Is it a secret or database setting, judged by its name?

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ENV: &[u8] = b"APP_NAME=Shop\nAPP_KEY=base64:abcdef\nDB_PASSWORD=\"s3cr#t\"\nMAIL_HOST=mail\n";
+const ENV: &[u8] =
+    b"APP_NAME=Shop\nAPP_KEY=base64:abcdef\nDB_PASSWORD=\"s3cr#t\"\nMAIL_HOST=mail\n";
 
 #[test]
 fn only_secret_and_database_settings_with_another_value_conflict() {
@@ -12,21 +13,41 @@ fn only_secret_and_database_settings_with_another_value_conflict() {
         ("secret absent", b"APP_NAME=Shop\n", &[]),
         ("secret empty", b"APP_KEY=\nDB_PASSWORD=''\n", &[]),
         ("other name", b"APP_NAME=Blog\nMAIL_HOST=x\n", &[]),
-        ("cut off within a secret", b"APP_NAME=Shop\nAPP_KEY=base64:ab", &[]),
+        (
+            "cut off within a secret",
+            b"APP_NAME=Shop\nAPP_KEY=base64:ab",
+            &[],
+        ),
         ("cut off within quotes", b"DB_PASSWORD=\"s3", &[]),
-        ("shorter, but the line is whole", b"APP_KEY=base64:ab\n", &["APP_KEY"]),
+        (
+            "shorter, but the line is whole",
+            b"APP_KEY=base64:ab\n",
+            &["APP_KEY"],
+        ),
         ("rotated key", b"APP_KEY=base64:zzz\n", &["APP_KEY"]),
-        ("a secret that known-good lacks", b"STRIPE_SECRET=1\n", &["STRIPE_SECRET"]),
+        (
+            "a secret that known-good lacks",
+            b"STRIPE_SECRET=1\n",
+            &["STRIPE_SECRET"],
+        ),
         (
             "the second of two",
             b"DB_PASSWORD='s3cr#t'\nDB_PASSWORD=new\n",
             &["DB_PASSWORD"],
         ),
         ("commented out", b"# APP_KEY=other\n", &[]),
-        ("exported", b"export DB_PASSWORD=other # why\n", &["DB_PASSWORD"]),
+        (
+            "exported",
+            b"export DB_PASSWORD=other # why\n",
+            &["DB_PASSWORD"],
+        ),
         ("written together", b"PGPASSWORD=x\n", &["PGPASSWORD"]),
     ] {
-        assert_eq!(conflicts(ENV, Some(present), Dialect::PhpEnv), want, "{case}");
+        assert_eq!(
+            conflicts(ENV, Some(present), Dialect::PhpEnv),
+            want,
+            "{case}"
+        );
     }
     assert!(conflicts(ENV, None, Dialect::PhpEnv).is_empty(), "absent");
 }
@@ -38,19 +59,39 @@ fn wordpress_settings_are_read_from_defines() {
     for (case, present, want) in [
         ("equal", &known[..], &[][..]),
         ("cut off", &known[..known.len() - 60], &[]),
-        ("cut off within a value", b"<?php define('DB_NAME', 'sh", &[]),
+        (
+            "cut off within a value",
+            b"<?php define('DB_NAME', 'sh",
+            &[],
+        ),
         ("torn word", b"<?php\ndefi", &[]),
-        ("other database", b"<?php define('DB_NAME', 'live');", &["DB_NAME"]),
-        ("other prefix", b"<?php $table_prefix='live_';", &["table_prefix"]),
+        (
+            "other database",
+            b"<?php define('DB_NAME', 'live');",
+            &["DB_NAME"],
+        ),
+        (
+            "other prefix",
+            b"<?php $table_prefix='live_';",
+            &["table_prefix"],
+        ),
         (
             "another expression",
             b"<?php define('AUTH_KEY', 'plain');",
             &["AUTH_KEY"],
         ),
         ("debug only", b"<?php define('WP_DEBUG', true);", &[]),
-        ("quoted code", b"<?php $a = \"define('DB_NAME', 'q');\";", &[]),
+        (
+            "quoted code",
+            b"<?php $a = \"define('DB_NAME', 'q');\";",
+            &[],
+        ),
     ] {
-        assert_eq!(conflicts(known, Some(present), Dialect::WpConfig), want, "{case}");
+        assert_eq!(
+            conflicts(known, Some(present), Dialect::WpConfig),
+            want,
+            "{case}"
+        );
     }
 }
 

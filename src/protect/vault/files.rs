@@ -55,7 +55,8 @@ impl Folder {
 
     /// Makes a file that is not there yet, for writing and reading.
     pub(super) fn create(&self, name: &str) -> Result<File, VaultError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.handle, name, flags, FILE_MODE)
             .map(File::from)
             .map_err(|errno| self.error("create", name, errno.into()))
@@ -167,13 +168,24 @@ impl Folder {
     }
 
     /// An error about a name in this directory.
-    pub(super) fn error(&self, operation: &'static str, name: &str, source: io::Error) -> VaultError {
-        error(operation, self.path.join(name).display().to_string(), source)
+    pub(super) fn error(
+        &self,
+        operation: &'static str,
+        name: &str,
+        source: io::Error,
+    ) -> VaultError {
+        error(
+            operation,
+            self.path.join(name).display().to_string(),
+            source,
+        )
     }
 }
 
 fn text(name: &CStr) -> Option<&str> {
-    name.to_str().ok().filter(|name| !matches!(*name, "." | ".."))
+    name.to_str()
+        .ok()
+        .filter(|name| !matches!(*name, "." | ".."))
 }
 
 /// A fault as the vault reports it: a full disk or quota is [`VaultError::NoRoom`].

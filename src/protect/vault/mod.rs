@@ -116,9 +116,8 @@ impl BlobSource for Source {
         };
         let digest = self.digest;
         Box::pin(async move {
-            let damaged = move |reason: &str| {
-                VaultError::Damaged(format!("object {digest}: {reason}"))
-            };
+            let damaged =
+                move |reason: &str| VaultError::Damaged(format!("object {digest}: {reason}"));
             let (bytes, reader) = blocking(move || {
                 let mut bytes = vec![0; budget.max(1)];
                 let count = reader
@@ -162,10 +161,7 @@ impl Vault for DirVault {
         self.blocking(move |shelf| Ok(shelf.missing(&[digest])?.is_empty()))
     }
 
-    fn missing(
-        &self,
-        digests: Vec<Digest>,
-    ) -> BoxFuture<'_, Result<HashSet<Digest>, VaultError>> {
+    fn missing(&self, digests: Vec<Digest>) -> BoxFuture<'_, Result<HashSet<Digest>, VaultError>> {
         self.blocking(move |shelf| shelf.missing(&digests))
     }
 
@@ -173,10 +169,7 @@ impl Vault for DirVault {
         Box::new(self.shelf.hold())
     }
 
-    fn commit<'a>(
-        &'a self,
-        manifest: &'a BackupManifest,
-    ) -> BoxFuture<'a, Result<(), VaultError>> {
+    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>> {
         let manifest = manifest.clone();
         self.blocking(move |shelf| shelf.commit(&manifest))
     }
@@ -207,11 +200,7 @@ impl Vault for DirVault {
         Box::pin(async move { read.await.unwrap_or_default() })
     }
 
-    fn keep_warm_index<'a>(
-        &'a self,
-        app: &'a AppName,
-        index: &'a WarmIndex,
-    ) -> BoxFuture<'a, ()> {
+    fn keep_warm_index<'a>(&'a self, app: &'a AppName, index: &'a WarmIndex) -> BoxFuture<'a, ()> {
         let (name, index) = (app.clone(), index.clone());
         let written = self.blocking(move |shelf| shelf.keep_warm_index(&name, &index));
         Box::pin(async move {

@@ -359,7 +359,10 @@ mod tests {
             .flat_map(|seed| *blake3::hash(&seed.to_be_bytes()).as_bytes())
             .collect();
         let packers = Packers::default();
-        assert_eq!(packers.pack(&noise).unwrap().len(), HEADER_BYTES + noise.len());
+        assert_eq!(
+            packers.pack(&noise).unwrap().len(),
+            HEADER_BYTES + noise.len()
+        );
         assert!(packers.pack(&[b'a'; 4096]).unwrap().len() < 200);
         assert_eq!(packers.pack(b"").unwrap().len(), HEADER_BYTES);
     }

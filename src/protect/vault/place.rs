@@ -156,7 +156,10 @@ mod tests {
             web_roots: Vec::new(),
         };
         open(&path, &place).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o700
+        );
 
         fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
         assert!(reason(&path, &place).contains("0750"), "loose mode");

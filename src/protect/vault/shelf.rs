@@ -200,7 +200,9 @@ impl Shelf {
         healer_agent::crash::point(name);
         #[cfg(test)]
         if self.stop.here(name) {
-            return Err(self.root.error("stop", name, std::io::ErrorKind::Other.into()));
+            return Err(self
+                .root
+                .error("stop", name, std::io::ErrorKind::Other.into()));
         }
         Ok(())
     }
@@ -369,8 +371,7 @@ impl Shelf {
                 .iter()
                 .copied()
                 .filter(|digest| {
-                    let there =
-                        state.known.contains(digest) || state.pending.contains_key(digest);
+                    let there = state.known.contains(digest) || state.pending.contains_key(digest);
                     if there {
                         state.held.insert(*digest);
                     }
@@ -424,9 +425,11 @@ impl Shelf {
         let _commits = lock(&self.commits);
         let name = manifest_name(manifest.id);
         if self.manifests.stat(&name)?.is_some() {
-            return Err(self
-                .manifests
-                .error("create", &name, std::io::ErrorKind::AlreadyExists.into()));
+            return Err(self.manifests.error(
+                "create",
+                &name,
+                std::io::ErrorKind::AlreadyExists.into(),
+            ));
         }
         let new = self.new_contents(&digests)?;
         let temp = Temp {
@@ -554,7 +557,9 @@ impl Shelf {
         for (digest, stamp) in proven {
             let (folder, name) = shelf_of(digest);
             let now = match stamp {
-                Some(_) => self.objects[folder].stat(&name)?.map(|stat| stamp_of(&stat)),
+                Some(_) => self.objects[folder]
+                    .stat(&name)?
+                    .map(|stat| stamp_of(&stat)),
                 None => None,
             };
             if now.is_none() || now != stamp {
@@ -627,9 +632,7 @@ impl Shelf {
         state.known.remove(&digest);
         state.proven.remove(&digest);
         drop(state);
-        if let Err(error) =
-            self.objects[folder].rename(&name, &self.damaged, &digest.to_string())
-        {
+        if let Err(error) = self.objects[folder].rename(&name, &self.damaged, &digest.to_string()) {
             tracing::warn!(%error, "a damaged object of the vault could not be set aside");
         }
     }
@@ -671,7 +674,12 @@ impl Shelf {
         let manifest = match self.manifest(id) {
             Ok(manifest) => Some(manifest),
             Err(VaultError::Damaged(_)) => None,
-            Err(error @ (VaultError::Io { .. } | VaultError::NoRoom(_) | VaultError::Absent(_) | VaultError::Refused { .. })) => {
+            Err(
+                error @ (VaultError::Io { .. }
+                | VaultError::NoRoom(_)
+                | VaultError::Absent(_)
+                | VaultError::Refused { .. }),
+            ) => {
                 return Err(error);
             }
         };
@@ -798,7 +806,11 @@ impl Shelf {
                     }
                 }
                 Err(VaultError::Damaged(reason)) => {
-                    tracing::warn!(manifest = name, reason, "nothing can be swept from the vault");
+                    tracing::warn!(
+                        manifest = name,
+                        reason,
+                        "nothing can be swept from the vault"
+                    );
                     return Ok(false);
                 }
                 Err(error) => return Err(error),

@@ -314,7 +314,9 @@ fn short(state: Option<&crate::tree::EntryState>) -> String {
             digest: Some(digest),
             ..
         } => format!("file {}", &digest.to_string()[..6]),
-        other => format!("{other:?}"),
+        Content::File { .. } | Content::Directory | Content::Link { .. } | Content::Other => {
+            format!("{:?}", state.content)
+        }
     };
     let (meta, key) = (&state.meta, &state.key);
     format!(

@@ -1,0 +1,240 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::word::{About, Category};
+
+/// An application whose looks come one after another.
+struct Course {
+    state: Update,
+    clock_ms: i64,
+    ids: u128,
+    timing: Timing,
+}
+
+impl Course {
+    fn new() -> Self {
+        Self {
+            state: Update::default(),
+            clock_ms: 0,
+            ids: 0,
+            timing: Timing::default(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            boot_id: "b".to_owned(),
+            boot_ms: self.clock_ms,
+            wall_ms: self.clock_ms,
+        }
+    }
+
+    fn see(&mut self, after_secs: i64, seen: Option<&[(&str, Status)]>) -> Vec<String> {
+        self.clock_ms += after_secs * 1000;
+        let round = Round {
+            results: seen
+                .unwrap_or_default()
+                .iter()
+                .map(|(check, status)| CheckResult {
+                    check: check.parse().unwrap(),
+                    category: Category::System,
+                    status: *status,
+                    severity: Severity::High,
+                    message: "m".to_owned(),
+                    suggested_fix: None,
+                    execution_ms: 1,
+                    rule: None,
+                    about: About::App,
+                    availability: false,
+                    facts: BTreeMap::new(),
+                })
+                .collect(),
+            roots: vec![],
+        };
+        let asked = ["a", "b"]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        let now = self.now();
+        let ids = &mut self.ids;
+        let old = std::mem::take(&mut self.state);
+        self.state = update(
+            &"shop".parse().unwrap(),
+            old.incidents,
+            old.blind,
+            match seen {
+                Some(_) => Seen::Round {
+                    round: &round,
+                    asked: &asked,
+                },
+                None => Seen::Unseen { reason: "refused" },
+            },
+            &now,
+            &self.timing,
+            &mut || {
+                *ids += 1;
+                IncidentId::from_raw(*ids)
+            },
+        );
+        self.state
+            .changes
+            .iter()
+            .map(|change| match change {
+                IncidentChange::Opened(id) => format!("opened {}", id.raw()),
+                IncidentChange::Recurred { id, cured_by } => {
+                    format!("recurred {} {}", id.raw(), cured_by.is_some())
+                }
+                IncidentChange::Gone(id) => format!("gone {}", id.raw()),
+                IncidentChange::Closed(id) => format!("closed {}", id.raw()),
+                IncidentChange::Changed(id) => format!("changed {}", id.raw()),
+            })
+            .collect()
+    }
+
+    fn first(&self) -> &Incident {
+        &self.state.incidents[0]
+    }
+}
+
+const BAD: Option<&[(&str, Status)]> = Some(&[("a", Status::Fail), ("b", Status::Pass)]);
+const WARN: Option<&[(&str, Status)]> = Some(&[("a", Status::Warn), ("b", Status::Pass)]);
+const WELL: Option<&[(&str, Status)]> = Some(&[("a", Status::Pass), ("b", Status::Pass)]);
+const DARK: Option<&[(&str, Status)]> = Some(&[("a", Status::Error), ("b", Status::Pass)]);
+
+#[test]
+fn the_first_bad_look_opens_and_looks_are_counted() {
+    let mut course = Course::new();
+    assert_eq!(course.see(0, WELL), [""; 0]);
+    assert_eq!(course.see(15, BAD), ["opened 1"]);
+    assert_eq!(course.see(15, BAD), [""; 0]);
+    assert_eq!(course.see(15, WARN), ["changed 1"]);
+    assert_eq!(
+        (course.first().looks, course.first().persisted_ms),
+        (3, 30_000)
+    );
+}
+
+#[test]
+fn error_pauses_the_dwell_and_neither_counts_nor_resets() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    course.see(15, BAD);
+    course.see(15, DARK);
+    assert_eq!(
+        (course.first().looks, course.first().persisted_ms),
+        (2, 15_000)
+    );
+    course.see(100, BAD);
+    assert_eq!(
+        (course.first().looks, course.first().persisted_ms),
+        (3, 15_000),
+        "the dark time is not counted"
+    );
+    course.see(15, None);
+    course.see(15, BAD);
+    course.see(15, BAD);
+    assert_eq!(
+        (course.first().looks, course.first().persisted_ms),
+        (5, 30_000)
+    );
+}
+
+#[test]
+fn one_good_look_starts_the_dwell_anew_but_is_the_same_incident() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    course.see(15, BAD);
+    assert_eq!(course.see(15, WELL), ["gone 1"]);
+    assert_eq!(course.first().state, IncidentState::Watching);
+    assert_eq!(course.see(15, BAD), ["recurred 1 false"]);
+    assert_eq!((course.first().looks, course.first().persisted_ms), (1, 0));
+}
+
+#[test]
+fn a_symptom_that_stays_away_is_closed_after_the_window() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    course.see(15, WELL);
+    assert_eq!(course.see(3599, WELL), [""; 0]);
+    assert_eq!(course.see(1, WELL), ["closed 1"]);
+    course.state.incidents.clear();
+    assert_eq!(course.see(15, BAD), ["opened 2"]);
+}
+
+#[test]
+fn a_symptom_back_after_the_window_is_a_new_incident() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    course.see(15, WELL);
+    assert_eq!(course.see(3600, BAD), ["closed 1", "opened 2"]);
+}
+
+#[test]
+fn a_recurrence_takes_the_cure_back() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    let now = course.now();
+    let incident = &mut course.state.incidents[0];
+    incident.state = IncidentState::Watching;
+    incident.well_since = Some(now);
+    incident.cured_by = Some(HealId::from_raw(9));
+    incident.tried = vec!["fix".parse().unwrap()];
+    assert_eq!(course.see(15, BAD), ["recurred 1 true"]);
+    assert_eq!(course.first().cured_by, None);
+    assert_eq!(course.first().tried.len(), 1);
+}
+
+#[test]
+fn a_heal_at_work_keeps_its_incident() {
+    let mut course = Course::new();
+    course.see(0, BAD);
+    course.state.incidents[0].state = IncidentState::Healing;
+    assert_eq!(course.see(15, WELL), [""; 0]);
+    assert_eq!(course.first().state, IncidentState::Healing);
+}
+
+#[test]
+fn what_no_longer_applies_is_gone_and_what_was_not_asked_is_not() {
+    let mut course = Course::new();
+    course.see(0, Some(&[("a", Status::Fail), ("c", Status::Fail)]));
+    // `a` was asked and gave nothing; `c` is on another schedule.
+    assert_eq!(course.see(15, Some(&[("b", Status::Pass)])), ["gone 1"]);
+    assert_eq!(course.state.incidents[1].state, IncidentState::Open);
+}
+
+#[test]
+fn unknown_is_told_once_and_closed_when_seen() {
+    let mut course = Course::new();
+    course.see(0, DARK);
+    assert_eq!(course.see(899, DARK), [""; 0]);
+    assert_eq!(course.see(1, DARK), ["opened 1"]);
+    assert_eq!(course.see(900, DARK), [""; 0]);
+    assert_eq!(course.see(15, WELL), ["closed 1"]);
+
+    let mut course = Course::new();
+    assert_eq!(course.see(0, None), [""; 0]);
+    assert_eq!(course.see(60, None), [""; 0]);
+    assert_eq!(course.see(60, None), ["opened 1"]);
+    assert_eq!(course.see(60, None), [""; 0]);
+    assert_eq!(
+        (course.first().kind, course.first().check.clone()),
+        (IncidentKind::Unknown, None)
+    );
+    assert_eq!(course.see(60, WELL), ["closed 1"]);
+
+    let mut course = Course::new();
+    course.see(0, None);
+    course.see(60, None);
+    course.see(60, WELL);
+    assert_eq!(course.see(60, None), [""; 0], "only rounds in a row count");
+}
+
+#[test]
+fn error_that_ends_in_between_starts_anew() {
+    let mut course = Course::new();
+    course.see(0, DARK);
+    course.see(600, BAD);
+    course.see(15, DARK);
+    assert!(course.see(600, DARK).is_empty());
+    assert!(course.timing.unknown_after > Duration::from_secs(615));
+}

@@ -1,0 +1,55 @@
+//! Which checks a round asks.
+
+use std::collections::BTreeSet;
+
+use super::desk::Desk;
+use crate::catalogue::Check;
+use crate::model::name::CheckName;
+use crate::model::check::Round;
+use crate::observe;
+use crate::telemetry::metrics::Success;
+use std::time::Duration;
+
+/// A choice of checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which<'a> {
+    /// Those without a period of their own, and those whose period is over.
+    Due,
+    /// Those without a period of their own: cheap enough for every look.
+    Cheap,
+    /// The cheap ones, and those that must prove a cure.
+    Proving(&'a [CheckName]),
+    All,
+}
+
+/// Makes a round of these checks, and notes when the expensive ones were asked.
+///
+/// # Errors
+/// A sentence, when the host cannot be seen.
+pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, BTreeSet<CheckName>), String> {
+    let now = desk.now();
+    let disabled = desk.app.policy.disabled_checks.clone();
+    let asked_at = desk.asked_at.clone();
+    let wanted = |check: &Check| {
+        let enabled = !disabled.contains(&check.name);
+        enabled
+            && match (which, check.every) {
+                (Which::All, _) | (_, None) => true,
+                (Which::Cheap, Some(_)) => false,
+                (Which::Proving(proves), Some(_)) => proves.contains(&check.name),
+                (Which::Due, Some(every)) => asked_at.get(&check.name).is_none_or(|at| now.is_past(at, every)),
+            }
+    };
+    let timeout = desk.app.policy.timing.round_timeout;
+    let asked: BTreeSet<CheckName> =
+        desk.stack.checks.iter().filter(|check| wanted(check)).map(|check| check.name.clone()).collect();
+    let choice = |check: &Check| asked.contains(&check.name);
+    let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, timeout).await;
+    let took = Duration::from_millis(u64::try_from(desk.now().boot_ms - now.boot_ms).unwrap_or(0));
+    desk.metrics.round_ended(if round.is_ok() { Success::Ok } else { Success::Failed }, took);
+    let round = round.map_err(|error| error.to_string())?;
+    for check in desk.stack.checks.iter().filter(|check| check.every.is_some() && choice(check)) {
+        desk.asked_at.insert(check.name.clone(), now.clone());
+    }
+    Ok((round, asked))
+}
