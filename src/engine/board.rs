@@ -8,6 +8,7 @@ use crate::catalogue::fact::Scope;
 use crate::catalogue::{Stack, resolve};
 use crate::guard::breaker::status;
 use crate::model::app::App;
+use crate::model::approval::ApprovalState;
 use crate::model::breaker::BreakerState;
 use crate::model::heal::HealState;
 use crate::model::word::{HealingMode, Status};
@@ -46,6 +47,12 @@ fn view(desk: &Desk) -> AppView {
         next: desk.next.clone(),
         heals: desk.heals.clone(),
         mutes: desk.mutes.clone(),
+        approvals: desk
+            .approvals
+            .iter()
+            .filter(|approval| approval.state == ApprovalState::Pending)
+            .map(|approval| approval.created.clone())
+            .collect(),
         backup_policy: desk.app.policy.backup.clone(),
         held,
         due: desk.due.clone(),

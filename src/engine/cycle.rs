@@ -27,9 +27,7 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     let mut wakes = Vec::new();
     for id in desk.heals.iter().filter(|heal| !heal.state.is_end()).map(|heal| heal.id).collect::<Vec<_>>() {
         match life::advance(desk, id).await {
-            Ok(Wake::Now) => wakes.push(desk.now()),
-            Ok(Wake::At(moment)) => wakes.push(moment),
-            Ok(Wake::Never) => {}
+            Ok(wake) => wakes.push(wake),
             Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
             Err(error) => return Err(error),
         }
@@ -55,10 +53,14 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     } else if let Some(wake) = admit::granted(desk).await? {
         wakes.push(wake);
     }
-    wakes.push(desk.due.clone());
-    wakes.extend(desk.ask_again.clone());
-    let next = wakes.into_iter().min_by_key(|wake| wake.boot_ms);
-    Ok(next.unwrap_or_else(|| desk.due.clone()))
+    let (due, now) = (desk.due.clone(), desk.now());
+    let moments = wakes.into_iter().filter_map(|wake| match wake {
+        Wake::Now => Some(now.clone()),
+        Wake::At(moment) => Some(moment),
+        Wake::Never => None,
+    });
+    let next = moments.chain(desk.ask_again.clone()).chain([due.clone()]).min_by_key(|moment| moment.boot_ms);
+    Ok(next.unwrap_or(due))
 }
 
 /// A round is due by its time, or because a guard named one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -66,6 +67,8 @@ pub struct Look {
 pub struct Desk {
     pub app: Arc<App>,
     pub stack: Arc<Stack>,
+    /// Periods that the configuration sets for checks of this app.
+    pub check_every: BTreeMap<CheckName, Duration>,
     pub world: Arc<World>,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,

@@ -85,6 +85,8 @@ pub struct AppView {
     /// Unfinished.
     pub heals: Vec<Heal>,
     pub mutes: Vec<Mute>,
+    /// When each approval that is pending was asked for.
+    pub approvals: Vec<Moment>,
     pub backup_policy: BackupPolicy,
     pub held: Option<Hold>,
     pub due: Moment,

@@ -121,11 +121,33 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
     );
     if after.state.is_end() {
         let took = after.moved.since(&after.admitted, Duration::from_secs(7 * 86_400));
-        if let Some(end) = HealEnd::of(&after.state) {
+        if let Some(end) = end_of(&after.state) {
             desk.metrics.heal_ended(end, took);
         }
     }
     desk.tell("heal", format!("{} {}: {}", after.action.name, after.state.name(), after.message), Some(after.id));
+}
+
+/// The word for an end in metrics.
+const fn end_of(state: &HealState) -> Option<HealEnd> {
+    match state {
+        HealState::Cured { .. } => Some(HealEnd::Cured),
+        HealState::NotCured { .. } => Some(HealEnd::NotCured),
+        HealState::Kept { .. } => Some(HealEnd::Kept),
+        HealState::Undone { .. } => Some(HealEnd::Undone),
+        HealState::UndoBlocked { .. } => Some(HealEnd::UndoBlocked),
+        HealState::UndoFailed { .. } => Some(HealEnd::UndoFailed),
+        HealState::Aborted { .. } => Some(HealEnd::Aborted),
+        HealState::Admitted
+        | HealState::Protected { .. }
+        | HealState::Acting { .. }
+        | HealState::InDoubt { .. }
+        | HealState::Settling { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. } => None,
+    }
 }
 
 /// Admitted: a verified backup of what the action may write.

@@ -28,12 +28,13 @@ pub(super) enum Which<'a> {
 /// A sentence, when the host cannot be seen.
 pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, BTreeSet<CheckName>), String> {
     let now = desk.now();
+    let periods = desk.check_every.clone();
     let disabled = desk.app.policy.disabled_checks.clone();
     let asked_at = desk.asked_at.clone();
     let wanted = |check: &Check| {
         let enabled = !disabled.contains(&check.name);
         enabled
-            && match (which, check.every) {
+            && match (which, periods.get(&check.name).copied().or(check.every)) {
                 (Which::All, _) | (_, None) => true,
                 (Which::Cheap, Some(_)) => false,
                 (Which::Proving(proves), Some(_)) => proves.contains(&check.name),
@@ -48,7 +49,7 @@ pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, B
     let took = Duration::from_millis(u64::try_from(desk.now().boot_ms - now.boot_ms).unwrap_or(0));
     desk.metrics.round_ended(if round.is_ok() { Success::Ok } else { Success::Failed }, took);
     let round = round.map_err(|error| error.to_string())?;
-    for check in desk.stack.checks.iter().filter(|check| check.every.is_some() && choice(check)) {
+    for check in desk.stack.checks.iter().filter(|check| choice(check)) {
         desk.asked_at.insert(check.name.clone(), now.clone());
     }
     Ok((round, asked))

@@ -38,7 +38,7 @@ pub use shared::Shared;
 use crate::catalogue::Catalogue;
 use crate::guard::mode::Modes;
 use crate::model::app::App;
-use crate::model::name::AppName;
+use crate::model::name::{AppName, CheckName};
 use crate::model::time::Moment;
 use crate::seam::store::Restart;
 use crate::seam::{Notifier, Pulse, StoreError, World};
@@ -60,6 +60,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub apps: BTreeMap<AppName, Arc<App>>,
+    /// Checks whose period the configuration sets, per app.
+    pub check_every: BTreeMap<AppName, BTreeMap<CheckName, Duration>>,
     pub catalogue: Arc<Catalogue>,
     pub modes: Modes,
 }
@@ -86,7 +88,8 @@ impl std::fmt::Debug for Engine {
 /// What the engine runs beside the desks.
 pub struct Outside {
     pub pulse: Option<Arc<dyn Pulse>>,
-    pub notifier: Option<Arc<dyn Notifier>>,
+    /// How people are told, and after how long a repeat is news.
+    pub notices: Option<(Arc<dyn Notifier>, Duration)>,
     pub metrics: Arc<Metrics>,
     pub progress: Arc<Progress>,
 }
@@ -143,7 +146,7 @@ impl Engine {
             engine.handle.clone(),
             Arc::clone(&engine.metrics),
             Arc::clone(&engine.progress),
-            outside.notifier,
+            outside.notices,
             engine.fatal.clone(),
             engine.stop.subscribe(),
         )));
@@ -211,6 +214,7 @@ impl Engine {
             let seat = Seat {
                 app: Arc::clone(app),
                 stack: Arc::clone(stack),
+                check_every: setup.check_every.get(name).cloned().unwrap_or_default(),
                 handle: self.handle.clone(),
                 metrics: Arc::clone(&self.metrics),
                 pulse: Arc::clone(&self.pulse),
@@ -246,6 +250,7 @@ async fn beat(pulse: Arc<dyn Pulse>, desks: Arc<Notify>, mut stop: watch::Receiv
 struct Seat {
     app: Arc<App>,
     stack: Arc<crate::catalogue::Stack>,
+    check_every: BTreeMap<CheckName, Duration>,
     handle: Handle,
     metrics: Arc<Metrics>,
     pulse: Arc<Notify>,
@@ -334,6 +339,7 @@ impl Seat {
         Desk {
             app: Arc::clone(&self.app),
             stack: Arc::clone(&self.stack),
+            check_every: self.check_every.clone(),
             world: Arc::clone(world),
             shared: Arc::clone(&self.handle.shared),
             metrics: Arc::clone(&self.metrics),
@@ -406,6 +412,7 @@ pub async fn desk_by_hand(
     let seat = Seat {
         app: Arc::clone(app),
         stack: Arc::clone(stack),
+        check_every: setup.check_every.get(&app.name).cloned().unwrap_or_default(),
         handle: handle.clone(),
         metrics,
         pulse: Arc::default(),
