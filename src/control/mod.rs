@@ -1,4 +1,7 @@
 //! The control socket.
+
+pub mod wire;
+mod words;
 use std::path::Path;
 use std::sync::Arc;
 use crate::config::Roles;
