@@ -267,7 +267,7 @@ pub fn versioned(value: &impl Serialize) -> String {
         ) => {
             object.insert("items".to_owned(), other);
         }
-        Err(error) => return json_text(&Map::from_iter([("error".to_owned(), error.to_string())])),
+        Err(error) => return json_text(&Map::from_iter([("error".to_owned(), error.to_string().into())])),
     }
     json_text(&object)
 }
