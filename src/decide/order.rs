@@ -250,20 +250,21 @@ fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -
         }
     }
     text.push_str("; ");
-    match blocked {
-        Some(blocked) => text.push_str(blocked),
-        None => {
-            let mode = input.mode.min(input.policy.max_mode);
-            text.push_str(draft.item.risk.as_str());
-            text.push_str(" may run alone in ");
-            text.push_str(mode.as_str());
-        }
+    if let Some(blocked) = blocked {
+        text.push_str(blocked);
+    } else {
+        let mode = input.mode.min(input.policy.max_mode);
+        text.push_str(draft.item.risk.as_str());
+        text.push_str(" may run alone in ");
+        text.push_str(mode.as_str());
     }
     for raise in &draft.action.raises {
         if let RaiseWhen::Hook(hook) = raise.when
             && raise.risk > draft.item.risk
         {
-            text.push_str(&format!("; {} if {hook}", raise.risk));
+            for part in ["; ", raise.risk.as_str(), " if ", hook.as_str()] {
+                text.push_str(part);
+            }
         }
     }
     text
