@@ -1,4 +1,6 @@
 //! Breaks small real applications and heals them before your eyes.
 
 /// Not written yet.
-pub async fn run() -> std::process::ExitCode { std::process::ExitCode::FAILURE }
+pub async fn run() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}
