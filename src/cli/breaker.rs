@@ -24,8 +24,7 @@ pub(super) async fn run(
             Ok(Output::of(json, &status, || status_text(&status)))
         }
         Some(BreakerCommand::History) => {
-            let rows: Vec<BreakerTransition> =
-                client.get(&format!("{path}/history"), &[]).await?;
+            let rows: Vec<BreakerTransition> = client.get(&format!("{path}/history"), &[]).await?;
             Ok(Output::of(json, &rows, || history_text(&rows)))
         }
         Some(BreakerCommand::Reset { why }) => {
@@ -65,8 +64,7 @@ fn status_text(status: &BreakerStatus) -> String {
         ("resets at", status.circuit_breaker_reset_at.clone()),
         (
             "remaining",
-            (status.remaining_minutes > 0)
-                .then(|| format!("{} minutes", status.remaining_minutes)),
+            (status.remaining_minutes > 0).then(|| format!("{} minutes", status.remaining_minutes)),
         ),
         (
             "can heal",
