@@ -5,7 +5,7 @@ use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids, table};
 use crate::control::wire::{
-    BreakerStatus, BreakerTransition, Done, ForceRequest, ForceState, ReasonRequest,
+    BreakerStatus, BreakerTransition, ForceRequest, ForceState, ReasonRequest,
 };
 use crate::model::name::AppName;
 
@@ -31,8 +31,8 @@ pub(super) async fn run(
             let request = ReasonRequest {
                 reason: ask::reason(why)?,
             };
-            let done: Done = client.post(&format!("{path}/reset"), &request).await?;
-            Ok(super::done(json, &done))
+            let status: BreakerStatus = client.post(&format!("{path}/reset"), &request).await?;
+            Ok(Output::of(json, &status, || status_text(&status)))
         }
         Some(BreakerCommand::Force { state, why, length }) => {
             let request = ForceRequest {
@@ -44,8 +44,8 @@ pub(super) async fn run(
                 reason: ask::reason(why)?,
                 length: length.clone(),
             };
-            let done: Done = client.post(&format!("{path}/force"), &request).await?;
-            Ok(super::done(json, &done))
+            let status: BreakerStatus = client.post(&format!("{path}/force"), &request).await?;
+            Ok(Output::of(json, &status, || status_text(&status)))
         }
     }
 }
