@@ -8,10 +8,19 @@ use healerd::config::Paths;
 use healerd::{cli, demo, service, telemetry};
 
 #[derive(Debug, Parser)]
-#[command(name = "healerd", version, about = "Heals web applications by itself, and can prove and undo what it did")]
+#[command(
+    name = "healerd",
+    version,
+    about = "Heals web applications by itself, and can prove and undo what it did"
+)]
 struct Arguments {
     /// The configuration file; conf.d/ and stacks.d/ lie beside it.
-    #[arg(long, global = true, default_value = "/etc/healerd/healerd.toml", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "/etc/healerd/healerd.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
@@ -41,14 +50,21 @@ fn main() -> ExitCode {
         return healer_agent::command::main(&["agent"], words);
     }
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return cli::output::fail(&error, ""),
     };
     let paths = service::paths_of(&arguments.config);
     match arguments.command {
         None => runtime.block_on(daemon(paths)),
-        Some(Command::DemoDaemon) => runtime.block_on(daemon(Paths { temporary_state: true, ..paths })),
+        Some(Command::DemoDaemon) => runtime.block_on(daemon(Paths {
+            temporary_state: true,
+            ..paths
+        })),
         Some(Command::Demo) => runtime.block_on(demo::run()),
         Some(Command::CheckConfig) => cli::check_config::run(&paths),
         Some(Command::Agent { .. }) => ExitCode::from(2), // taken above
@@ -57,13 +73,19 @@ fn main() -> ExitCode {
 
 async fn daemon(paths: Paths) -> ExitCode {
     if let Err(error) = telemetry::logging::init() {
-        return cli::output::fail(&error, "see that the journal's socket is there, or unset JOURNAL_STREAM");
+        return cli::output::fail(
+            &error,
+            "see that the journal's socket is there, or unset JOURNAL_STREAM",
+        );
     }
     match service::run(paths).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(reason = %error, "healerd ends");
-            cli::output::fail(&error, "`healerd check-config` tells what is wrong with the configuration")
+            cli::output::fail(
+                &error,
+                "`healerd check-config` tells what is wrong with the configuration",
+            )
         }
     }
 }

@@ -9,6 +9,7 @@ mod apps;
 pub mod args;
 mod ask;
 pub mod audit;
+mod audit_log;
 mod backups;
 mod breaker;
 pub mod check_config;

@@ -93,7 +93,7 @@ impl CliError {
         let mut next = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            if self.causes.last() != Some(&text) {
+            if text != self.message && self.causes.last() != Some(&text) {
                 self.causes.push(text);
             }
             next = cause.source();

@@ -73,7 +73,7 @@ async fn one(arguments: Arguments) -> Result<Output, CliError> {
         Command::Audit {
             command: Some(AuditCommand::Verify { file, head }),
             ..
-        } => super::audit::verify::run(&file, head.as_deref(), json).await,
+        } => super::audit_log::verify(&file, head.as_deref(), json).await,
         online @ (Command::Status
         | Command::Apps
         | Command::Checks { .. }
@@ -166,7 +166,7 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
             command: Some(AuditCommand::List { limit }),
             ..
         }
-        | Command::Audit { limit, .. } => super::audit::list(client, json, limit).await,
+        | Command::Audit { limit, .. } => super::audit_log::list(client, json, limit).await,
         Command::Adopt { host, why } => super::stop::adopt(client, json, &host, &why).await,
         Command::Notify(NotifyCommand::Test) => {
             let done: Done = client.post("/notify/test", &serde_json::json!({})).await?;

@@ -290,20 +290,17 @@ fn is_security_key(path: &[String]) -> bool {
         [app, _name, rest @ ..] if app == "app" => rest.iter().map(String::as_str).collect(),
         path => path.iter().map(String::as_str).collect(),
     };
-    match below.as_slice() {
-        [
-            "mode" | "max_mode" | "policy" | "approval" | "control" | "notify",
-            ..,
-        ]
-        | [
-            "host" | "path" | "roots" | "stack" | "user" | "vars" | "parent" | "app",
-            ..,
-        ]
-        | ["daemon", "agent_allow"]
-        | ["metrics", "expose"]
-        | ["check", "disabled"] => true,
-        _ => false,
-    }
+    let first = below.first().copied().unwrap_or_default();
+    let always = [
+        "mode", "max_mode", "policy", "approval", "control", "notify", "host", "path", "roots",
+        "stack", "user", "vars", "parent", "app",
+    ];
+    let exactly = [
+        ["daemon", "agent_allow"],
+        ["metrics", "expose"],
+        ["check", "disabled"],
+    ];
+    always.contains(&first) || exactly.iter().any(|key| below == key)
 }
 
 impl Layers {

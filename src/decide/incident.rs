@@ -234,8 +234,6 @@ impl Update {
         let mut changes = Vec::new();
         for incident in self.symptoms(check) {
             match incident.state {
-                // The heal's own verdict moves it on; a look must not take its symptom away.
-                IncidentState::Healing => {}
                 IncidentState::Open | IncidentState::Escalated => {
                     incident.state = IncidentState::Watching;
                     incident.well_since = Some(now.clone());
@@ -245,7 +243,8 @@ impl Update {
                     incident.state = IncidentState::Closed;
                     changes.push(IncidentChange::Closed(incident.id));
                 }
-                IncidentState::Watching | IncidentState::Closed => {}
+                // Healing: the heal's own verdict moves it on; a look must not take its symptom away.
+                IncidentState::Healing | IncidentState::Watching | IncidentState::Closed => {}
             }
             (incident.looks, incident.persisted_ms, incident.last_bad) = (0, 0, None);
         }

@@ -70,6 +70,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
         let action = match resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
             Ok(action) => action,
             Err(reason) => {
+                tracing::info!(app = %desk.app.name, action = %item.action, %reason, "action cannot be resolved");
                 desk.next.insert(incident.id, format!("{}: {reason}", item.action));
                 continue;
             }
@@ -248,7 +249,14 @@ async fn tell_denied(desk: &mut Desk, item: &PlanItem, incident: &Incident, deni
         (Some(again), false) => format!(" at {}", again.to_text()),
         _ => String::new(),
     };
-    desk.next.insert(incident.id, format!("{}{when}: {}", item.action, denied.shown()));
+    for denial in &denied.0 {
+        desk.metrics.denied(denial.guard);
+    }
+    let line = format!("{}{when}: {}", item.action, denied.shown());
+    if desk.next.get(&incident.id) != Some(&line) {
+        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied for now");
+    }
+    desk.next.insert(incident.id, line);
     if let (Some(again), false) = (again, blocked) {
         let look = now.plus(desk.app.policy.timing.look);
         let sooner = if again.boot_ms < look.boot_ms { again } else { look };

@@ -154,6 +154,9 @@ pub(super) fn decided(desk: &mut Desk) {
         muted: &muted,
         app: Some(&desk.app),
     });
+    if desk.plan != decision.plan {
+        tracing::info!(app = %desk.app.name, plan = decision.plan.summary(), "plan changed");
+    }
     desk.plan = decision.plan;
 }
 

@@ -74,7 +74,7 @@ async fn once(
     }
     count(handle, metrics);
     if let Some((notifier, repeat)) = notices {
-        outbox::deliver_due(world, notifier.as_ref(), told, *repeat, metrics).await?;
+        outbox::deliver_due(world.clock.as_ref(), world.store.as_ref(), notifier.as_ref(), told, *repeat, metrics).await?;
     }
     Ok(())
 }

@@ -199,7 +199,8 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 
 /// Protected: look once more, ask every guard, write the intent, start.
 async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<Wake, EngineError> {
-    let round = match look(desk, Which::Cheap).await {
+    let asked: Vec<_> = heal.checks.iter().chain(&heal.action.proves).cloned().collect();
+    let round = match look(desk, Which::Proving(&asked)).await {
         Ok(round) => round,
         Err(reason) if deadline_passed(desk, &heal) => {
             let event = Event::Denied { guard: GuardName::Freshness, message: reason.clone() };
@@ -422,7 +423,7 @@ async fn settling(
     let now = desk.now();
     let over = now.is_past(&since, limit + Duration::from_millis(looks.blind_ms));
     let pace = desk.app.policy.timing.look;
-    match look(desk, Which::Cheap).await {
+    match look(desk, Which::Proving(&heal.action.proves)).await {
         Err(reason) => blind(desk, heal, looks, &reason).await,
         Ok(round) => {
             let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
@@ -489,7 +490,7 @@ async fn verifying(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> 
 
 /// Soaking: it must stay well.
 async fn soaking(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> Result<Wake, EngineError> {
-    let round = match look(desk, Which::Cheap).await {
+    let round = match look(desk, Which::Proving(&heal.action.proves)).await {
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
     };

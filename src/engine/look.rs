@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::desk::Desk;
 use crate::catalogue::Check;
+use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::check::Round;
 use crate::observe;
@@ -31,6 +32,13 @@ pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, B
     let periods = desk.check_every.clone();
     let disabled = desk.app.policy.disabled_checks.clone();
     let asked_at = desk.asked_at.clone();
+    // What is bad is looked at again with every round, until it is decided.
+    let open: BTreeSet<CheckName> = desk
+        .incidents
+        .iter()
+        .filter(|incident| matches!(incident.state, IncidentState::Open | IncidentState::Healing))
+        .filter_map(|incident| incident.check.clone())
+        .collect();
     let wanted = |check: &Check| {
         let enabled = !disabled.contains(&check.name);
         enabled
@@ -38,6 +46,7 @@ pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, B
                 (Which::All, _) | (_, None) => true,
                 (Which::Cheap, Some(_)) => false,
                 (Which::Proving(proves), Some(_)) => proves.contains(&check.name),
+                (Which::Due, Some(_)) if open.contains(&check.name) => true,
                 (Which::Due, Some(every)) => asked_at.get(&check.name).is_none_or(|at| now.is_past(at, every)),
             }
     };

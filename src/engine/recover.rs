@@ -93,6 +93,15 @@ impl Anchor for Mute {
 /// First thing on each desk: heals that are too old to go on alone wait for a person.
 pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
     let now = desk.now();
+    // Without a stored breaker every heal is denied: a new app gets one before anything else.
+    if desk.breaker.version == 0 {
+        let breaker = Box::new(desk.breaker.clone());
+        let changes = desk
+            .changes(&now)
+            .write(crate::seam::Write::Breaker { breaker, transitions: Vec::new() })
+            .audit("application_adopted", &desk.object(), json!({"stack": desk.app.stack, "path": desk.app.target.root}));
+        desk.commit(changes).await?;
+    }
     for heal in desk.heals.clone().into_iter().filter(|heal| !heal.state.is_end()) {
         tracing::info!(app = %heal.app, heal_id = %heal.id, state = heal.state.name(), "unfinished heal found");
         let longest = desk.app.policy.timing.verdict_deadline.max(match heal.state {

@@ -32,7 +32,7 @@ pub(super) fn client(timeout: Duration) -> Result<reqwest::Client, String> {
         .connect_timeout(timeout.min(Duration::from_secs(5)))
         .user_agent(concat!("healerd/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| told(error))
+        .map_err(told)
 }
 
 /// An error with its causes, without the address: it may be a secret.

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::metrics::{Metrics, Success};
 use crate::model::time::Moment;
-use crate::seam::{Changes, Notifier, StoreError, World, Write};
+use crate::seam::{Changes, Clock, Notifier, Store, StoreError, World, Write};
 
 /// Pause between two looks into the outbox.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// First pause after a failure; doubles up to the longest.
 const BACK_OFF: Duration = Duration::from_secs(30);
-const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
+const BACK_OFF_MAX: Duration = Duration::from_hours(1);
 
 /// A notice that did not arrive within this is dropped, so that a dead receiver does not fill the disk.
-const GIVE_UP: Duration = Duration::from_secs(7 * 86_400);
+const GIVE_UP: Duration = Duration::from_hours(24 * 7);
 
 /// Failures in one look after which the receiver is left alone until the next one.
 const FAILURES_MAX: u32 = 3;
@@ -56,18 +56,19 @@ pub fn back_off(attempts: u32) -> Duration {
 /// # Errors
 /// Of the store; a notice that did not arrive is none.
 pub async fn deliver_due(
-    world: &World,
+    clock: &dyn Clock,
+    store: &dyn Store,
     notifier: &dyn Notifier,
     told: &mut Told,
     repeat: Duration,
     metrics: &Metrics,
 ) -> Result<u32, StoreError> {
-    let now = world.clock.now();
-    let rows = world.store.outbox(&now).await?;
+    let now = clock.now();
+    let rows = store.outbox(&now).await?;
     metrics.set_notices_waiting(rows.len() as u64);
     let (mut delivered, mut failed) = (0, 0);
     for row in rows {
-        let now = world.clock.now();
+        let now = clock.now();
         let key = format!("{}\n{}", row.notice.event, row.notice.key);
         let write = if told.is_repeat(&key, &now, repeat) {
             Write::NoticeSent { id: row.id }
@@ -96,14 +97,14 @@ pub async fn deliver_due(
                     } else {
                         Write::NoticeFailed {
                             id: row.id,
-                            again: world.clock.now().plus(again_in),
+                            again: clock.now().plus(again_in),
                         }
                     }
                 }
             }
         };
-        let changes = Changes::new(world.clock.now(), "healerd").write(write);
-        world.store.apply(changes).await?;
+        let changes = Changes::new(clock.now(), "healerd").write(write);
+        store.apply(changes).await?;
     }
     Ok(delivered)
 }
@@ -118,7 +119,16 @@ pub async fn deliver(
     let mut told = Told::default();
     let look_ms = i64::try_from(LOOK.as_millis()).unwrap_or(5000);
     loop {
-        if let Err(error) = deliver_due(world, notifier, &mut told, repeat, metrics).await {
+        if let Err(error) = deliver_due(
+            &*world.clock,
+            &*world.store,
+            notifier,
+            &mut told,
+            repeat,
+            metrics,
+        )
+        .await
+        {
             return error;
         }
         world

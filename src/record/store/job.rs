@@ -31,7 +31,7 @@ pub(super) enum Ended {
     Written,
     /// Taken back; the transaction goes on.
     Refused(StoreError),
-    /// SQLite rolled the whole transaction back.
+    /// `SQLite` rolled the whole transaction back.
     Lost(StoreError),
 }
 
@@ -244,11 +244,12 @@ impl Job<'_> {
             .run(self.conn)
             .await
             .map(|_| ())
-            .map_err(|error| match &error {
-                sqlx::Error::Database(database) if database.is_unique_violation() => {
-                    conflict(database.message().to_owned())
-                }
-                _ => failed("write")(error),
+            .map_err(|error| {
+                let taken = error
+                    .as_database_error()
+                    .filter(|error| error.is_unique_violation())
+                    .map(|error| error.message().to_owned());
+                taken.map_or_else(|| failed("write")(error), conflict)
             })
     }
 
@@ -259,7 +260,7 @@ impl Job<'_> {
         self.send().await
     }
 
-    /// Back to the savepoint. False when there is none any more: then SQLite has rolled everything back.
+    /// Back to the savepoint. False when there is none any more: then `SQLite` has rolled everything back.
     async fn take_back(&mut self) -> bool {
         let mut script = Script::default();
         script.add("ROLLBACK TO job", []);

@@ -4,7 +4,7 @@
 //! only after the commit. What can go wrong:
 //!
 //! - a job is refused (conflict, denial, broken constraint): its savepoint is taken back, the others stand;
-//! - SQLite rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
+//! - `SQLite` rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
 //!   alone; a gate is asked once, so a job whose gate already answered is told that nothing was written;
 //! - the commit fails: what is on disk is unknown, every job of the transaction is told so, and the writer never writes
 //!   again. No retry on the same handle: a failed fsync may have dropped the pages it was to write.
@@ -38,6 +38,12 @@ pub(super) enum Task {
         answer: Answer<u64>,
     },
     Close {
+        answer: Answer<()>,
+    },
+    /// Statements of a test, to bring the database into a bad state.
+    #[cfg(test)]
+    Raw {
+        sql: &'static str,
         answer: Answer<()>,
     },
 }
@@ -104,6 +110,11 @@ impl Writer {
                         other = Some(task);
                         break;
                     }
+                    #[cfg(test)]
+                    Task::Raw { sql, answer } => {
+                        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
+                        tell(answer, done.map(|_| ()).map_err(failed("test")));
+                    }
                 }
                 if group.len() < self.limits.group_max {
                     next = queue.try_recv().ok();
@@ -120,6 +131,8 @@ impl Writer {
                 }
                 Some(Task::Close { answer }) => closed = Some(answer),
                 Some(Task::Apply { .. } | Task::Touch { .. }) | None => {}
+                #[cfg(test)]
+                Some(Task::Raw { .. }) => {}
             }
         }
         queue.close();
@@ -173,7 +186,7 @@ impl Writer {
         self.commit(group.into_iter().zip(fates)).await
     }
 
-    /// After a transaction that SQLite rolled back.
+    /// After a transaction that `SQLite` rolled back.
     async fn again(&mut self, group: Vec<Waiting>, fates: Vec<Fate>) -> Result<(), Broken> {
         for (mut waiting, fate) in group.into_iter().zip(fates) {
             match fate {
@@ -242,7 +255,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Fails only when SQLite has rolled back by itself.
+    /// Fails only when `SQLite` has rolled back by itself.
     async fn roll_back(&mut self, head: Head) {
         self.head = head;
         if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
@@ -304,5 +317,7 @@ fn refuse(task: Task) {
             tell(answer, Err(StoreError::Closed));
         }
         Task::Prune { answer, .. } => tell(answer, Err(StoreError::Closed)),
+        #[cfg(test)]
+        Task::Raw { answer, .. } => tell(answer, Err(StoreError::Closed)),
     }
 }
