@@ -80,8 +80,8 @@ pub struct AuditHead {
 pub struct Caller {
     pub uid: u32,
     pub name: String,
-    /// Absent: none, and then only `status` answers.
-    pub role: Option<String>,
+    /// `viewer`, `operator`, `approver` or `admin`.
+    pub role: String,
 }
 
 /// A durable stop of automation.

@@ -423,6 +423,11 @@ impl Handle {
         self.shared.modes()
     }
 
+    /// Why nothing starts by itself, while the daemon only observes.
+    pub fn observing(&self) -> Option<String> {
+        self.shared.observing()
+    }
+
     /// Stops all automation in a scope, durably, before it answers.
     ///
     /// # Errors
