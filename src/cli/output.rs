@@ -93,7 +93,7 @@ impl CliError {
         let mut next = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            if self.causes.last() != Some(&text) {
+            if text != self.message && self.causes.last() != Some(&text) {
                 self.causes.push(text);
             }
             next = cause.source();
@@ -205,6 +205,18 @@ pub fn tell(text: &str) {
     write!(out, "{text}").and_then(|()| out.flush()).ok();
 }
 
+/// Tells an error with its causes, for a program that has nothing else to say.
+pub fn fail(error: &dyn std::error::Error, hint: &str) -> std::process::ExitCode {
+    let mut told = CliError::new(code::FAILED, "failed", error.to_string());
+    if let Some(cause) = error.source() {
+        told = told.caused_by(cause);
+    }
+    if !hint.is_empty() {
+        told = told.hint(hint);
+    }
+    Output::error(&told, false).print().into()
+}
+
 fn is_lost(result: &std::io::Result<()>) -> bool {
     result
         .as_ref()
@@ -265,10 +277,7 @@ pub fn versioned(value: &impl Serialize) -> String {
             object.insert("items".to_owned(), other);
         }
         Err(error) => {
-            return json_text(&Map::from_iter([(
-                "error".to_owned(),
-                error.to_string().into(),
-            )]));
+            object.insert("error".to_owned(), error.to_string().into());
         }
     }
     json_text(&object)
@@ -339,19 +348,4 @@ mod tests {
         assert_eq!(paint("FAILED not_FAIL\n"), "FAILED not_FAIL\n");
         assert_eq!(paint("FAIL x\n"), "\u{1b}[31mFAIL\u{1b}[0m x\n");
     }
-}
-
-/// Tells an error with its causes on stderr.
-#[expect(clippy::print_stderr, reason = "the one printer")]
-pub fn fail(error: &dyn std::error::Error, hint: &str) -> std::process::ExitCode {
-    eprintln!("error: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprintln!("  cause: {cause}");
-        source = cause.source();
-    }
-    if !hint.is_empty() {
-        eprintln!("  hint: {hint}");
-    }
-    std::process::ExitCode::FAILURE
 }

