@@ -10,7 +10,7 @@ mod board;
 pub mod cycle;
 mod desk;
 mod gate;
-mod handle;
+pub mod handle;
 mod housekeeping;
 mod known_good;
 mod life;

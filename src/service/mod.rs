@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::catalogue::Catalogue;
 use crate::config::{self, ConfigErrors, Paths, Settings, Users};
-use crate::control;
+use crate::control::{self, Access, ControlState, NotifierTest};
 use crate::engine::{Engine, EngineError, Outside, Setup};
 use crate::guard::mode::Modes;
 use crate::host::LocalHost;
@@ -22,12 +22,15 @@ use crate::model::name::HostName;
 use crate::model::time::Moment;
 use crate::protect::vault::{DirVault, Place};
 use crate::record::store::{Limits, SqliteStore};
+use crate::seam::notify::Notice;
 use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Store, World, Write};
 use crate::system::{CronPulse, OsRandom, RealClock, Signal, Signals};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::{self, Metrics, Success};
-use crate::telemetry::sd::{self, Progress};
+use crate::telemetry::sd::{self, Part, Progress};
 use crate::telemetry::webhook::Webhook;
+
+use tokio::sync::watch;
 
 pub use stacks::{StacksError, read as read_stacks};
 
@@ -133,22 +136,24 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             Metrics::clone(&metrics),
         ))));
     }
-    let socket = control::bind(&settings.control.socket, settings.control.group).map_err(
-        cannot(format!(
-            "the control socket {} cannot be opened",
-            settings.control.socket.display()
-        )),
-    )?;
-    let (roles, latest_roles) = tokio::sync::watch::channel(settings.control.roles.clone());
-    let state = control::ControlState {
-        handle: engine.handle(),
-        roles: latest_roles,
-        metrics: Arc::clone(&metrics),
-        notifier,
-        progress: Arc::clone(&progress),
+    let path = &settings.control.socket;
+    let socket = control::bind(path, settings.control.group)
+        .await
+        .map_err(cannot(format!("the control socket {} cannot be opened", path.display())))?;
+    let (access, latest_access) = watch::channel(Arc::new(Access::of(&settings)));
+    let (text, moved) = (Arc::clone(&metrics), Arc::clone(&progress));
+    let state = ControlState {
+        backend: Arc::new(engine.handle()),
+        access: latest_access,
+        metrics_text: Arc::new(move || text.text().unwrap_or_default()),
+        notifier_test: notifier_test(notifier, Arc::clone(&clock)),
+        progress: Arc::new(move || moved.advance(Part::Socket)),
+        started: clock.now(),
     };
-    let (close, closed) = tokio::sync::watch::channel(false);
-    let server = tokio::spawn(control::serve(socket, state, closed));
+    let (close, mut closed) = watch::channel(false);
+    let server = tokio::spawn(control::serve(socket, state, async move {
+        drop(closed.wait_for(|closed| *closed).await); // the sender lives as long as the daemon
+    }));
     if let Some(heartbeat) = &settings.heartbeat {
         let beat = Heartbeat::new(heartbeat.url.reveal())
             .map_err(cannot("the heartbeat cannot be set up"))?;
@@ -175,7 +180,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                 Signal::Stop => break,
                 Signal::Reload => {
                     sd::reloading();
-                    match reload(&paths, &present, &mut engine, &roles).await {
+                    match reload(&paths, &present, &mut engine, &access).await {
                         Ok(new) => {
                             metrics.reloaded(Success::Ok);
                             present = new;
@@ -228,7 +233,7 @@ async fn reload(
     paths: &Paths,
     present: &Settings,
     engine: &mut Engine,
-    roles: &tokio::sync::watch::Sender<config::Roles>,
+    access: &watch::Sender<Arc<Access>>,
 ) -> Result<Arc<Settings>, ServiceError> {
     let loaded = load(paths)?;
     for warning in &loaded.warnings {
@@ -239,7 +244,7 @@ async fn reload(
     }
     let settings = Arc::new(loaded.settings);
     engine.reload(&setup(&settings, loaded.catalogue)).await?;
-    roles.send_replace(settings.control.roles.clone());
+    access.send_replace(Arc::new(Access::of(&settings)));
     tracing::info!(apps = settings.apps.len(), "configuration reloaded");
     Ok(settings)
 }
@@ -379,6 +384,27 @@ fn notifier(settings: &Settings) -> Result<Option<Arc<dyn Notifier>>, ServiceErr
     let webhook = Webhook::new(webhook.url.reveal(), secret, webhook.timeout)
         .map_err(cannot("the webhook cannot be set up"))?;
     Ok(Some(Arc::new(webhook)))
+}
+
+/// Sends a notice that says it is a test.
+fn notifier_test(notifier: Option<Arc<dyn Notifier>>, clock: Arc<dyn Clock>) -> NotifierTest {
+    Arc::new(move || {
+        let (notifier, at) = (notifier.clone(), clock.now());
+        Box::pin(async move {
+            let notifier = notifier.ok_or("no notifier is configured; add `[notify.webhook]`")?;
+            let notice = Notice {
+                event: "test".to_owned(),
+                app: None,
+                host: None,
+                title: "healerd: a test notice".to_owned(),
+                text: "Somebody asked for it; nothing happened.".to_owned(),
+                key: format!("test:{}", at.wall_ms),
+                at,
+            };
+            notifier.send(&notice).await.map_err(|error| error.to_string())?;
+            Ok("the notice was delivered".to_owned())
+        })
+    })
 }
 
 /// The folder of a configuration file: everything else lies beside it.
