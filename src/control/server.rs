@@ -111,7 +111,7 @@ async fn connection(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        _ = ends.wait_for(|ends| *ends) => {
+        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
