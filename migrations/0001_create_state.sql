@@ -73,6 +73,7 @@ CREATE TABLE incident (
 
 CREATE INDEX incident_by_app ON incident (app, id);
 CREATE INDEX incident_open ON incident (id) WHERE state <> 'CLOSED';
+CREATE INDEX incident_closed ON incident (changed_ms) WHERE state = 'CLOSED';
 
 CREATE TABLE incident_event (
     seq      INTEGER PRIMARY KEY,

@@ -50,4 +50,6 @@ pub mod telemetry;
 
 pub mod cli;
 
+pub mod service;
+
 pub mod demo;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::identity::{self, Allowed, Identity};
-use crate::runner::{Runner, helper, supervisor};
+use crate::runner::{Runner, descendants, helper, supervisor};
 use crate::serve;
 use crate::witness::Witness;
 
@@ -71,7 +71,9 @@ fn agent(prefix: Vec<String>, arguments: Vec<OsString>) -> ExitCode {
         allowed,
         witness,
     };
-    serve::serve(runner, complaint, std::io::stdin(), std::io::stdout())
+    let served = serve::serve(runner, complaint, std::io::stdin(), std::io::stdout());
+    descendants::end_children_but(&served.supervisors);
+    served.code
 }
 
 /// Says why on standard error, causes included.

@@ -23,10 +23,7 @@ fn shown(text: &str) -> String {
 
 /// Splits a leading number off; `None` without one or when it does not fit.
 fn number(text: &str) -> Option<(&str, &str)> {
-    let digits = text
-        .bytes()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     (digits > 0).then(|| text.split_at(digits))
 }
 
@@ -43,10 +40,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     while !rest.is_empty() {
         let (digits, tail) = number(rest).ok_or_else(bad)?;
         let value: u64 = digits.parse().map_err(|_| large())?;
-        let letters = tail
-            .bytes()
-            .take_while(|byte| byte.is_ascii_alphabetic())
-            .count();
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, tail) = tail.split_at(letters);
         let unit_ms: u64 = match unit {
             "ms" => 1,

@@ -1,1 +1,91 @@
-fn main() {}
+//! The daemon's command line: parse, run, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use healerd::config::Paths;
+use healerd::{cli, demo, service, telemetry};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "healerd",
+    version,
+    about = "Heals web applications by itself, and can prove and undo what it did"
+)]
+struct Arguments {
+    /// The configuration file; conf.d/ and stacks.d/ lie beside it.
+    #[arg(
+        long,
+        global = true,
+        default_value = "/etc/healerd/healerd.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Breaks small real applications in a temporary directory and heals them in front of you.
+    Demo,
+    /// Reads the configuration and the stack files, and tells everything that is wrong or worth knowing.
+    CheckConfig,
+    /// The hands on this host; started by the daemon.
+    #[command(hide = true, disable_help_flag = true)]
+    Agent {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Runs the daemon on temporary state; started by the demonstration.
+    #[command(hide = true)]
+    DemoDaemon,
+}
+
+fn main() -> ExitCode {
+    // An agent takes its user while the process has one thread and has opened nothing.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "agent") {
+        return healer_agent::command::main(&["agent"], words);
+    }
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::output::fail(&error, ""),
+    };
+    let paths = service::paths_of(&arguments.config);
+    match arguments.command {
+        None => runtime.block_on(daemon(paths)),
+        Some(Command::DemoDaemon) => runtime.block_on(daemon(Paths {
+            temporary_state: true,
+            ..paths
+        })),
+        Some(Command::Demo) => runtime.block_on(demo::run()),
+        Some(Command::CheckConfig) => cli::check_config::run(&paths),
+        Some(Command::Agent { .. }) => ExitCode::from(2), // taken above
+    }
+}
+
+async fn daemon(paths: Paths) -> ExitCode {
+    if let Err(error) = telemetry::logging::init() {
+        return cli::output::fail(
+            &error,
+            "see that the journal's socket is there, or unset JOURNAL_STREAM",
+        );
+    }
+    match service::run(paths).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(reason = %error, "healerd ends");
+            cli::output::fail(
+                &error,
+                "`healerd check-config` tells what is wrong with the configuration",
+            )
+        }
+    }
+}

@@ -163,9 +163,7 @@ impl Action {
             errors,
         );
         let timeout = fields.duration("timeout", errors);
-        if timeout
-            .is_some_and(|timeout| timeout.is_zero() || timeout > Duration::from_secs(24 * 3600))
-        {
+        if timeout.is_some_and(|timeout| timeout.is_zero() || timeout > Duration::from_hours(24)) {
             errors.push(
                 &fields.at,
                 &fields.key("timeout"),

@@ -122,7 +122,7 @@ fn merged(
 ) -> Option<Node> {
     let mut chain: Vec<&File> = Vec::new();
     let mut next = Some(name.as_str().to_owned());
-    while let Some(current) = next {
+    while let Some(current) = next.take() {
         let Some(file) = files.get(current.as_str()) else {
             let child = chain.last()?;
             let at = child
@@ -157,7 +157,7 @@ fn merged(
             return None;
         }
         chain.push(file);
-        next = file.extends.clone();
+        next.clone_from(&file.extends);
     }
     let mut files = chain.into_iter().rev();
     let mut node = files.next()?.node.clone();

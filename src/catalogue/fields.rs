@@ -30,7 +30,7 @@ impl<'a> Fields<'a> {
                 entries,
                 asked: Vec::new(),
             }),
-            other => {
+            other @ (Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_)) => {
                 errors.push(
                     &node.at,
                     path,

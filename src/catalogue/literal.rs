@@ -13,7 +13,7 @@ use crate::model::Fact;
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn from_text(text: &str, kind: FactType) -> Result<Fact, String> {
+pub(super) fn from_text(text: &str, kind: FactType) -> Result<Fact, String> {
     match kind {
         FactType::Text | FactType::ListOfText | FactType::Any | FactType::Map => {
             Ok(Fact::Text(text.to_owned()))
@@ -62,7 +62,7 @@ fn mode(text: &str) -> Option<u32> {
 }
 
 /// Does the whole text match, `*` standing for any run of characters?
-pub fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -100,7 +100,7 @@ fn version(text: &str) -> Option<[u64; 3]> {
 
 /// Does a version satisfy a range? `>=8.1`, `^10.2`, `~1.4`, `=2`, bare `8.1` (as `=`, up to the places written);
 /// spaces or commas between parts mean and, `||` means or; `~1.9` stays below 1.10, as npm reads it. `None`: version or range cannot be read.
-pub fn satisfies(text: &str, range: &str) -> Option<bool> {
+pub(super) fn satisfies(text: &str, range: &str) -> Option<bool> {
     let have = version(text)?;
     let mut any = false;
     for alternative in range.split("||") {

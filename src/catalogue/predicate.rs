@@ -584,7 +584,9 @@ impl Predicate {
     fn collect<'a>(&'a self, found: &mut Vec<&'a FactPath>) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
-                parts.iter().for_each(|part| part.collect(found))
+                for part in parts {
+                    part.collect(found);
+                }
             }
             Self::Not(inner) => inner.collect(found),
             Self::Fact(path, test) => {
@@ -614,7 +616,7 @@ impl Test {
             Self::In(many) => many.iter().for_each(operand),
             Self::All(tests) => tests.iter().for_each(|test| test.collect(found)),
             Self::Not(test) | Self::Length(test) | Self::AnyOf(test) | Self::AllOf(test) => {
-                test.collect(found)
+                test.collect(found);
             }
             Self::Count { chosen, test } => {
                 if let Some(chosen) = chosen {
@@ -681,12 +683,12 @@ impl Test {
                 }
                 None => odd("a text or list"),
             },
-            Self::Equal(operand) => {
-                compare(fact, operand, name, scope, |have, want| equal(have, want))
-            }
-            Self::In(operands) => Truth::any(operands.iter().map(|operand| {
-                compare(fact, operand, name, scope, |have, want| equal(have, want))
-            })),
+            Self::Equal(operand) => compare(fact, operand, name, scope, equal),
+            Self::In(operands) => Truth::any(
+                operands
+                    .iter()
+                    .map(|operand| compare(fact, operand, name, scope, equal)),
+            ),
             Self::Order(which, operand) => compare(fact, operand, name, scope, |have, want| {
                 let order = number(have)?.cmp(&number(want)?);
                 Some(match which {
@@ -723,18 +725,18 @@ impl Test {
             Self::LacksBits(operand) => compare(fact, operand, name, scope, |have, want| {
                 Some(number(have)? & number(want)? == 0)
             }),
-            Self::AnyOf(inner) => match fact {
-                Fact::List(items) => {
-                    Truth::any(items.iter().map(|item| inner.holds(item, name, scope)))
-                }
-                _ => odd("a list"),
-            },
-            Self::AllOf(inner) => match fact {
-                Fact::List(items) => {
-                    Truth::all(items.iter().map(|item| inner.holds(item, name, scope)))
-                }
-                _ => odd("a list"),
-            },
+            Self::AnyOf(inner) => {
+                let Fact::List(items) = fact else {
+                    return odd("a list");
+                };
+                Truth::any(items.iter().map(|item| inner.holds(item, name, scope)))
+            }
+            Self::AllOf(inner) => {
+                let Fact::List(items) = fact else {
+                    return odd("a list");
+                };
+                Truth::all(items.iter().map(|item| inner.holds(item, name, scope)))
+            }
             Self::Count { chosen, test } => {
                 let Fact::List(items) = fact else {
                     return odd("a list");

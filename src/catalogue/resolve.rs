@@ -82,10 +82,11 @@ fn fact_for(
             probes: Some(&result.facts),
             ..*scope
         };
-        match probes.fact(path).into_owned() {
-            unknown @ Fact::Unknown(_) => _ = first.get_or_insert(unknown),
-            known => return known,
+        let fact = probes.fact(path).into_owned();
+        if !matches!(fact, Fact::Unknown(_)) {
+            return fact;
         }
+        first.get_or_insert(fact);
     }
     first.unwrap_or_else(|| Fact::Unknown(format!("no result gives `{path}`")))
 }
@@ -419,7 +420,7 @@ fn write_set(
             let bad = || ResolveError::Write(escape(&text, 120));
             // `%2A` is a star too once the path is read.
             let read = TreePath::parse(&text).map_err(|_| bad())?;
-            if read.as_bytes().iter().filter(|byte| **byte == b'*').count() != stars {
+            if read.as_bytes().split(|byte| *byte == b'*').count() != stars + 1 {
                 return Err(bad());
             }
             let pattern = Pattern::parse(&text).map_err(|_| bad())?;
@@ -430,8 +431,7 @@ fn write_set(
             });
         }
     }
-    members
-        .sort_by(|a, b| (a.pattern.clone(), a.what as u8).cmp(&(b.pattern.clone(), b.what as u8)));
+    members.sort_by_key(|member| (member.pattern.clone(), member.what as u8));
     members.dedup();
     Ok(members)
 }

@@ -230,12 +230,11 @@ fn deep_line(text: &str) -> Option<u32> {
             }
             (b'"' | b'\'', None) => quote = Some(byte),
             (_, Some(open)) if open == byte => quote = None,
-            (_, Some(_)) => {}
             (b'[' | b'{', None) => depth += 1,
             (b']' | b'}', None) => depth = depth.saturating_sub(1),
             (b'.', None) => dots += 1,
             (b'#', None) => quote = Some(b'\n'),
-            (_, None) => {}
+            (_, Some(_) | None) => {}
         }
         if depth > DEPTH_MAX || dots > 8 * DEPTH_MAX {
             return Some(line);

@@ -162,7 +162,7 @@ impl Template {
                 Piece::Name { path, default, .. } => match (&*scope.fact(path), default) {
                     (Fact::Absent, Default::Text(default)) => text.push_str(default),
                     (Fact::Absent, Default::Name(inner)) => {
-                        text.push_str(&inner.message(scope, type_of))
+                        text.push_str(&inner.message(scope, type_of));
                     }
                     (fact, _) => text.push_str(&show(fact, type_of(path))),
                 },

@@ -75,7 +75,7 @@ struct Item {
 pub fn eval(args: &EvalArgs) -> Output {
     match answer(args) {
         Ok(answer) if args.json => Output::fine(json_text(&answer)),
-        Ok(answer) => Output::fine(table(&answer)),
+        Ok(answer) => Output::people(table(&answer)),
         Err(error) => Output::error(&error, args.json),
     }
 }
@@ -88,13 +88,15 @@ fn answer(args: &EvalArgs) -> Result<Answer, CliError> {
             .collect::<Vec<_>>();
         let near = did_you_mean(&args.mode, known.iter().copied());
         CliError {
-            code: "unknown_mode",
+            code: "unknown_mode".into(),
             message: format!("`{}` is not a healing mode", shown(&args.mode)),
             hint: Some(if near.is_empty() {
                 format!("use one of {}", known.join(", "))
             } else {
                 near
             }),
+            causes: Vec::new(),
+            approval: None,
             exit: code::USAGE,
         }
     })?;
@@ -208,7 +210,7 @@ fn load(folder: Option<&Path>) -> Result<Catalogue, CliError> {
         None => Vec::new(),
     };
     Catalogue::load(&extra).map_err(|errors| CliError {
-        code: "bad_stack_file",
+        code: "bad_stack_file".into(),
         message: match errors.as_slice() {
             [one] => one.to_string(),
             many => format!("{} mistakes in stack files", many.len()),
@@ -220,6 +222,8 @@ fn load(folder: Option<&Path>) -> Result<Catalogue, CliError> {
                 .collect::<Vec<_>>()
                 .join("\n")
         }),
+        causes: Vec::new(),
+        approval: None,
         exit: code::FAILED,
     })
 }
@@ -240,12 +244,14 @@ fn stack_files(folder: &Path) -> Result<Vec<(String, String)>, CliError> {
     paths.sort();
     if paths.len() > FILES_MAX {
         return Err(CliError {
-            code: "too_many_files",
+            code: "too_many_files".into(),
             message: format!(
                 "`{}` holds more than {FILES_MAX} stack files",
                 folder.display()
             ),
             hint: None,
+            causes: Vec::new(),
+            approval: None,
             exit: code::FAILED,
         });
     }
@@ -268,13 +274,15 @@ fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Stack, CliError>
             .collect();
         let near = did_you_mean(name, known.iter().copied());
         CliError {
-            code: "unknown_stack",
+            code: "unknown_stack".into(),
             message: format!("there is no stack `{}`", shown(name)),
             hint: Some(if near.is_empty() {
                 format!("known: {}", known.join(", "))
             } else {
                 near
             }),
+            causes: Vec::new(),
+            approval: None,
             exit: code::USAGE,
         }
     })
@@ -294,28 +302,34 @@ fn text_of(path: &Path) -> Result<String, CliError> {
     read.map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > RESULTS_BYTES_MAX {
         return Err(CliError {
-            code: "too_large",
+            code: "too_large".into(),
             message: format!(
                 "`{}` is larger than {RESULTS_BYTES_MAX} bytes",
                 path.display()
             ),
             hint: None,
+            causes: Vec::new(),
+            approval: None,
             exit: code::FAILED,
         });
     }
     String::from_utf8(bytes).map_err(|_| CliError {
-        code: "not_text",
+        code: "not_text".into(),
         message: format!("`{}` is not UTF-8 text", path.display()),
         hint: None,
+        causes: Vec::new(),
+        approval: None,
         exit: code::FAILED,
     })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
     CliError {
-        code: "unreadable",
+        code: "unreadable".into(),
         message: format!("cannot read `{}`: {error}", path.display()),
         hint: None,
+        causes: Vec::new(),
+        approval: None,
         exit: code::FAILED,
     }
 }

@@ -56,7 +56,7 @@ const NOTHING_BELOW: &[&str] = &["/boot", "/dev", "/etc", "/proc", "/sys"];
 /// All applications, with what the model keeps beside them.
 #[derive(Default)]
 pub(super) struct Apps {
-    pub(super) apps: BTreeMap<AppName, App>,
+    pub(super) all: BTreeMap<AppName, App>,
     pub(super) parents: BTreeMap<AppName, AppName>,
     pub(super) check_every: BTreeMap<AppName, BTreeMap<CheckName, Duration>>,
 }
@@ -84,7 +84,7 @@ impl Judge<'_> {
                 made.parents.insert(app_name.clone(), parent);
             }
             if let Some(app) = self.app(&app_name, app, input, global, schedule, daemon) {
-                made.apps.insert(app_name, app);
+                made.all.insert(app_name, app);
             }
         }
         self.twice(&made);
@@ -375,7 +375,7 @@ impl Judge<'_> {
     /// Two applications never have one path.
     fn twice(&mut self, made: &Apps) {
         let mut seen: BTreeMap<(&HostName, &str), &AppName> = BTreeMap::new();
-        for (name, app) in &made.apps {
+        for (name, app) in &made.all {
             if let Some(first) = seen.insert((&app.host, &app.target.root), name) {
                 self.report(
                     &key(&["app", name.as_str(), "path"]),
@@ -393,7 +393,7 @@ impl Judge<'_> {
 /// Folders that lie in a folder of another app are shared, unless one is declared the other's subdomain.
 fn mark_shared(made: &mut Apps) {
     let mut owners: BTreeMap<(HostName, PathBuf), Vec<AppName>> = BTreeMap::new();
-    for (name, app) in &made.apps {
+    for (name, app) in &made.all {
         for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
             owners
                 .entry((app.host.clone(), PathBuf::from(root)))
@@ -421,7 +421,7 @@ fn mark_shared(made: &mut Apps) {
         }
     }
     for name in shared {
-        if let Some(app) = made.apps.get_mut(&name) {
+        if let Some(app) = made.all.get_mut(&name) {
             app.policy.shared_resources = true;
         }
     }

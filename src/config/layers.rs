@@ -17,7 +17,7 @@ use toml_edit::{Document, Item};
 use super::problem::{Place, Problem, Warning, key_text, shown};
 
 /// No configuration is larger; a larger file is not one.
-const BYTES_MAX: u64 = 1 << 20;
+const BYTES_MAX: u64 = 8 << 20;
 
 /// Files below `conf.d` that are read at most.
 const FILES_MAX: usize = 1000;
@@ -222,7 +222,7 @@ fn read_layer(found: &mut Found, path: &Path, file: File, daemon_uid: u32) {
         found.incomplete = true;
         return found.refuse(
             path,
-            "is larger than 1 MiB",
+            "is larger than 8 MiB",
             "split it into files in conf.d",
         );
     }
@@ -290,20 +290,17 @@ fn is_security_key(path: &[String]) -> bool {
         [app, _name, rest @ ..] if app == "app" => rest.iter().map(String::as_str).collect(),
         path => path.iter().map(String::as_str).collect(),
     };
-    match below.as_slice() {
-        [
-            "mode" | "max_mode" | "policy" | "approval" | "control" | "notify",
-            ..,
-        ]
-        | [
-            "host" | "path" | "roots" | "stack" | "user" | "vars" | "parent" | "app",
-            ..,
-        ]
-        | ["daemon", "agent_allow"]
-        | ["metrics", "expose"]
-        | ["check", "disabled"] => true,
-        _ => false,
-    }
+    let first = below.first().copied().unwrap_or_default();
+    let always = [
+        "mode", "max_mode", "policy", "approval", "control", "notify", "host", "path", "roots",
+        "stack", "user", "vars", "parent", "app",
+    ];
+    let exactly = [
+        ["daemon", "agent_allow"],
+        ["metrics", "expose"],
+        ["check", "disabled"],
+    ];
+    always.contains(&first) || exactly.iter().any(|key| below == key)
 }
 
 impl Layers {

@@ -7,12 +7,14 @@
 
 mod advice;
 mod app;
+mod explain;
 mod input;
 mod judge;
 mod layers;
 mod policy;
 mod problem;
 mod settings;
+mod top;
 mod users;
 mod value;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// Longest time that may be written; sums of a few of them still fit everywhere.
-const TIME_MAX: Duration = Duration::from_secs(3650 * 86_400);
+const TIME_MAX: Duration = Duration::from_hours(24 * 3650);
 
 /// A length of time: `"30s"`, `"1h 30m"`, `"2d"`, `"1w"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,10 @@ pub(super) struct Percent(pub u32);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar(pub String);
 
-/// Reads a length of time: numbers with the units ms, s, m, h, d, w, largest sum ten years.
+/// Reads a length of time: numbers with the units ms, s, m, h, d, w.
+///
+/// # Errors
+/// A sentence for people, when it is no time, or longer than ten years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
@@ -69,6 +72,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a size: a number with B, KiB, MiB, GiB or TiB.
+///
+/// # Errors
+/// A sentence for people, when it is no size, or larger than 2^63 - 1.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || {
         format!(

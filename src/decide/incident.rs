@@ -61,7 +61,11 @@ impl IncidentChange {
     /// The incident it happened to.
     pub const fn id(&self) -> IncidentId {
         match self {
-            Self::Opened(id) | Self::Recurred { id, .. } | Self::Gone(id) | Self::Closed(id) | Self::Changed(id) => *id,
+            Self::Opened(id)
+            | Self::Recurred { id, .. }
+            | Self::Gone(id)
+            | Self::Closed(id)
+            | Self::Changed(id) => *id,
         }
     }
 }
@@ -234,8 +238,6 @@ impl Update {
         let mut changes = Vec::new();
         for incident in self.symptoms(check) {
             match incident.state {
-                // The heal's own verdict moves it on; a look must not take its symptom away.
-                IncidentState::Healing => {}
                 IncidentState::Open | IncidentState::Escalated => {
                     incident.state = IncidentState::Watching;
                     incident.well_since = Some(now.clone());
@@ -245,7 +247,8 @@ impl Update {
                     incident.state = IncidentState::Closed;
                     changes.push(IncidentChange::Closed(incident.id));
                 }
-                IncidentState::Watching | IncidentState::Closed => {}
+                // Healing: the heal's own verdict moves it on; a look must not take its symptom away.
+                IncidentState::Healing | IncidentState::Watching | IncidentState::Closed => {}
             }
             (incident.looks, incident.persisted_ms, incident.last_bad) = (0, 0, None);
         }

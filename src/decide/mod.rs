@@ -67,6 +67,17 @@ pub struct Report {
 
 /// Decides.
 pub fn decide(input: &DecisionInput<'_>) -> Decision {
+    match order::without_twins(input.results) {
+        None => decide_once_each(input),
+        Some(results) => decide_once_each(&DecisionInput {
+            results: &results,
+            ..*input
+        }),
+    }
+}
+
+/// Decides over results in which each check stands once.
+fn decide_once_each(input: &DecisionInput<'_>) -> Decision {
     let scope = Scope {
         app: input.app,
         defaults: Some(&input.stack.vars),

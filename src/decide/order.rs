@@ -13,8 +13,24 @@ use crate::model::name::{ActionName, CheckName};
 use crate::model::plan::{Params, PlanItem};
 use crate::model::word::{MatchKind, Risk, Status};
 
-/// WARN and FAIL, each check once (the worst, if a caller gave several), in the order of the stack file and then by
-/// name; what is muted or disabled is only reported.
+/// The results with each check once, when a caller gave some several times: the worst counts, and a symptom counts more
+/// than not knowing. `None`: they are so already.
+pub(super) fn without_twins(results: &[CheckResult]) -> Option<Vec<CheckResult>> {
+    let mut sorted: Vec<&CheckResult> = results.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.check.cmp(&b.check));
+    if sorted.windows(2).all(|pair| pair[0].check != pair[1].check) {
+        return None;
+    }
+    sorted.sort_by(|a, b| {
+        (&a.check, !a.status.is_bad())
+            .cmp(&(&b.check, !b.status.is_bad()))
+            .then_with(|| worse_first(a, b))
+    });
+    sorted.dedup_by(|later, kept| later.check == kept.check);
+    Some(sorted.into_iter().cloned().collect())
+}
+
+/// WARN and FAIL in the order of the stack file and then by name; what is muted or disabled is only reported.
 pub(super) fn bad_results<'a>(
     input: &DecisionInput<'a>,
     report: &mut Report,
@@ -28,8 +44,7 @@ pub(super) fn bad_results<'a>(
             ((place, &result.check), result)
         })
         .collect();
-    bad.sort_by(|(a_place, a), (b_place, b)| a_place.cmp(b_place).then_with(|| worse_first(a, b)));
-    bad.dedup_by(|later, kept| later.0 == kept.0);
+    bad.sort_by(|(a, _), (b, _)| a.cmp(b));
     bad.retain(|(_, result)| {
         let why = if input.muted.contains(&result.check) {
             "muted"
@@ -250,20 +265,21 @@ fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -
         }
     }
     text.push_str("; ");
-    match blocked {
-        Some(blocked) => text.push_str(blocked),
-        None => {
-            let mode = input.mode.min(input.policy.max_mode);
-            text.push_str(draft.item.risk.as_str());
-            text.push_str(" may run alone in ");
-            text.push_str(mode.as_str());
-        }
+    if let Some(blocked) = blocked {
+        text.push_str(blocked);
+    } else {
+        let mode = input.mode.min(input.policy.max_mode);
+        text.push_str(draft.item.risk.as_str());
+        text.push_str(" may run alone in ");
+        text.push_str(mode.as_str());
     }
     for raise in &draft.action.raises {
         if let RaiseWhen::Hook(hook) = raise.when
             && raise.risk > draft.item.risk
         {
-            text.push_str(&format!("; {} if {hook}", raise.risk));
+            for part in ["; ", raise.risk.as_str(), " if ", hook.as_str()] {
+                text.push_str(part);
+            }
         }
     }
     text

@@ -9,14 +9,17 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::desk::EngineError;
-use super::handle::Handle;
+use super::handle::{AppView, Handle, Health};
+use crate::model::breaker::BreakerState;
 use crate::model::id::BackupId;
+use crate::model::incident::IncidentState;
+use crate::model::word::HealingMode;
 use crate::protect::retention;
 use crate::seam::store::Query;
 use crate::seam::{Changes, Notifier, StoreError, Write};
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::notify;
-use crate::telemetry::sd::Progress;
+use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::outbox::{self, Told};
+use crate::telemetry::sd::{Part, Progress};
 
 const EVERY: Duration = Duration::from_secs(5);
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
@@ -26,18 +29,19 @@ pub(super) async fn keep(
     handle: Handle,
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
-    notifier: Option<Arc<dyn Notifier>>,
+    notices: Option<(Arc<dyn Notifier>, Duration)>,
     fatal: mpsc::Sender<EngineError>,
     mut stop: watch::Receiver<bool>,
 ) {
     let clock = Arc::clone(&handle.world.clock);
     let mut retained = clock.now();
+    let mut told = Told::default();
     loop {
         tokio::select! {
             _ = stop.changed() => return,
             () = clock.sleep_until(clock.now().plus(EVERY).boot_ms) => {}
         }
-        if let Err(error) = once(&handle, &metrics, &progress, notifier.as_deref()).await {
+        if let Err(error) = once(&handle, &metrics, &progress, notices.as_ref(), &mut told).await {
             if matches!(error, EngineError::Fatal(_)) {
                 drop(fatal.try_send(error)); // one is enough: the daemon exits
                 return;
@@ -57,22 +61,79 @@ async fn once(
     handle: &Handle,
     metrics: &Metrics,
     progress: &Progress,
-    notifier: Option<&dyn Notifier>,
+    notices: Option<&(Arc<dyn Notifier>, Duration)>,
+    told: &mut Told,
 ) -> Result<(), EngineError> {
     let world = &handle.world;
     handle.shared.end_timed_holds(world).await?;
     world.store.touch().await?;
-    progress.store();
-    if let Some((sequence, _)) = world.store.audit_head().await? {
-        metrics.audit_head(sequence);
+    progress.advance(Part::Store);
+    progress.advance(Part::Reaper);
+    if let Some((sequence, hash)) = world.store.audit_head().await? {
+        metrics.set_audit_head(sequence, &hash);
     }
-    if let Ok((_, held)) = world.vault.room().await {
-        metrics.vault_bytes(held);
-    }
-    if let Some(notifier) = notifier {
-        notify::deliver(world, notifier).await?;
+    count(handle, metrics);
+    if let Some((notifier, repeat)) = notices {
+        outbox::deliver_due(
+            world.clock.as_ref(),
+            world.store.as_ref(),
+            notifier.as_ref(),
+            told,
+            *repeat,
+            metrics,
+        )
+        .await?;
     }
     Ok(())
+}
+
+/// Gauges over all apps, from the board.
+fn count(handle: &Handle, metrics: &Metrics) {
+    let apps = handle.apps();
+    let sum =
+        |wanted: &dyn Fn(&AppView) -> bool| apps.iter().filter(|app| wanted(app)).count() as u64;
+    for (health, words) in [
+        (metrics::Health::Healthy, &[Health::Healthy][..]),
+        (
+            metrics::Health::Degraded,
+            &[Health::Degraded, Health::Healing, Health::Held],
+        ),
+        (metrics::Health::Down, &[Health::Down]),
+        (metrics::Health::Unknown, &[Health::Unknown]),
+    ] {
+        metrics.set_apps(health, sum(&|app| words.contains(&app.health)));
+    }
+    for mode in HealingMode::ALL {
+        metrics.set_apps_in_mode(*mode, sum(&|app| app.mode == *mode));
+    }
+    for state in BreakerState::ALL {
+        metrics.set_breakers(
+            *state,
+            sum(&|app| app.breaker.circuit_breaker_state == *state),
+        );
+    }
+    for state in IncidentState::ALL {
+        let count = apps
+            .iter()
+            .flat_map(|app| &app.incidents)
+            .filter(|incident| incident.state == *state)
+            .count();
+        metrics.set_incidents(*state, count as u64);
+    }
+    metrics.set_heals_in_flight(
+        apps.iter()
+            .flat_map(|app| &app.heals)
+            .filter(|heal| !heal.state.is_end())
+            .count() as u64,
+    );
+    metrics.set_holds(handle.holds().len() as u64);
+    let now = handle.world.clock.now();
+    let waiting: Vec<_> = apps.iter().flat_map(|app| &app.approvals).collect();
+    let oldest = waiting
+        .iter()
+        .map(|since| now.since(since, Duration::from_secs(30 * 86_400)))
+        .max();
+    metrics.set_approvals(waiting.len() as u64, oldest.unwrap_or_default());
 }
 
 /// Removes what retention lets go: first the row, then the bytes.
@@ -80,13 +141,25 @@ async fn retain(handle: &Handle) -> Result<(), StoreError> {
     let world = &handle.world;
     let now = world.clock.now();
     for app in handle.apps() {
-        let query = Query { app: Some(app.name.clone()), open_only: false, limit: 100_000 };
+        let query = Query {
+            app: Some(app.name.clone()),
+            open_only: false,
+            limit: 100_000,
+        };
         let rows = world.store.backups(query).await?;
-        let needed: BTreeSet<BackupId> = app.heals.iter().filter_map(|heal| heal.state.backup()).collect();
-                for backup in retention::retain(&rows, &now, &app.backup_policy, &needed) {
+        let needed: BTreeSet<BackupId> = app
+            .heals
+            .iter()
+            .filter_map(|heal| heal.state.backup())
+            .collect();
+        for backup in retention::retain(&rows, &now, &app.backup_policy, &needed) {
             let changes = Changes::new(now.clone(), "healerd")
                 .write(Write::BackupRemoved(backup))
-                .audit("backup_removed", &format!("app:{}", app.name), json!({"backup": backup, "why": "retention"}));
+                .audit(
+                    "backup_removed",
+                    &format!("app:{}", app.name),
+                    json!({"backup": backup, "why": "retention"}),
+                );
             world.store.apply(changes).await?;
             if let Err(error) = world.vault.remove(backup).await {
                 tracing::warn!(%backup, reason = %error, "the bytes of an old backup stay until the next sweep");

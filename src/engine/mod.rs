@@ -31,14 +31,15 @@ use tokio::task::JoinHandle;
 
 pub use desk::{Desk, EngineError};
 pub use handle::{
-    ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, Health, OpError, OpErrorKind, RollbackRequest,
+    ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, Health, OpError, OpErrorKind,
+    RollbackRequest,
 };
 pub use shared::Shared;
 
 use crate::catalogue::Catalogue;
 use crate::guard::mode::Modes;
 use crate::model::app::App;
-use crate::model::name::AppName;
+use crate::model::name::{AppName, CheckName};
 use crate::model::time::Moment;
 use crate::seam::store::Restart;
 use crate::seam::{Notifier, Pulse, StoreError, World};
@@ -60,6 +61,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub apps: BTreeMap<AppName, Arc<App>>,
+    /// Checks whose period the configuration sets, per app.
+    pub check_every: BTreeMap<AppName, BTreeMap<CheckName, Duration>>,
     pub catalogue: Arc<Catalogue>,
     pub modes: Modes,
 }
@@ -79,14 +82,17 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("desks", &self.desks.len()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("desks", &self.desks.len())
+            .finish_non_exhaustive()
     }
 }
 
 /// What the engine runs beside the desks.
 pub struct Outside {
     pub pulse: Option<Arc<dyn Pulse>>,
-    pub notifier: Option<Arc<dyn Notifier>>,
+    /// How people are told, and after how long a repeat is news.
+    pub notices: Option<(Arc<dyn Notifier>, Duration)>,
     pub metrics: Arc<Metrics>,
     pub progress: Arc<Progress>,
 }
@@ -137,13 +143,17 @@ impl Engine {
             progress: outside.progress,
         };
         if let Some(pulse) = outside.pulse {
-            engine.others.push(tokio::spawn(beat(pulse, Arc::clone(&engine.pulse), engine.stop.subscribe())));
+            engine.others.push(tokio::spawn(beat(
+                pulse,
+                Arc::clone(&engine.pulse),
+                engine.stop.subscribe(),
+            )));
         }
         engine.others.push(tokio::spawn(housekeeping::keep(
             engine.handle.clone(),
             Arc::clone(&engine.metrics),
             Arc::clone(&engine.progress),
-            outside.notifier,
+            outside.notices,
             engine.fatal.clone(),
             engine.stop.subscribe(),
         )));
@@ -194,8 +204,17 @@ impl Engine {
     fn seat(&mut self, setup: &Setup, restart: Restart) {
         self.stop_desks = watch::channel(false).0;
         let facts = setup.apps.values().map(|app| {
-            let modes = Modes { mode: app.policy.mode, max_mode: app.policy.max_mode };
-            (app.name.clone(), shared::AppFacts { host: app.host.clone(), modes })
+            let modes = Modes {
+                mode: app.policy.mode,
+                max_mode: app.policy.max_mode,
+            };
+            (
+                app.name.clone(),
+                shared::AppFacts {
+                    host: app.host.clone(),
+                    modes,
+                },
+            )
         });
         self.handle.shared.configure(facts.collect(), setup.modes);
         let restart = Arc::new(restart);
@@ -211,6 +230,7 @@ impl Engine {
             let seat = Seat {
                 app: Arc::clone(app),
                 stack: Arc::clone(stack),
+                check_every: setup.check_every.get(name).cloned().unwrap_or_default(),
                 handle: self.handle.clone(),
                 metrics: Arc::clone(&self.metrics),
                 pulse: Arc::clone(&self.pulse),
@@ -225,9 +245,21 @@ impl Engine {
             }));
         }
         let gone = |name: &AppName| !setup.apps.contains_key(name);
-        self.handle.board.write().unwrap_or_else(PoisonError::into_inner).retain(|name, _| !gone(name));
-        *self.handle.actions.write().unwrap_or_else(PoisonError::into_inner) = actions;
-        *self.handle.desks.write().unwrap_or_else(PoisonError::into_inner) = senders;
+        self.handle
+            .board
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, _| !gone(name));
+        *self
+            .handle
+            .actions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = actions;
+        *self
+            .handle
+            .desks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = senders;
     }
 }
 
@@ -246,6 +278,7 @@ async fn beat(pulse: Arc<dyn Pulse>, desks: Arc<Notify>, mut stop: watch::Receiv
 struct Seat {
     app: Arc<App>,
     stack: Arc<crate::catalogue::Stack>,
+    check_every: BTreeMap<CheckName, Duration>,
     handle: Handle,
     metrics: Arc<Metrics>,
     pulse: Arc<Notify>,
@@ -256,7 +289,11 @@ struct Seat {
 impl Seat {
     /// Turns until stopped. A panic is counted and the desk begins again from the store; only what makes the store
     /// unsure ends the daemon.
-    async fn occupy(self, restart: Arc<Restart>, requests: mpsc::Receiver<Request>) -> Result<(), EngineError> {
+    async fn occupy(
+        self,
+        restart: Arc<Restart>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Result<(), EngineError> {
         let requests = Arc::new(Mutex::new(requests));
         let mut restart = restart;
         loop {
@@ -265,7 +302,9 @@ impl Seat {
             match task.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
-                Ok(Err(error)) => tracing::error!(app = %self.app.name, reason = %error, "desk begins again"),
+                Ok(Err(error)) => {
+                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again")
+                }
                 Err(panic) => {
                     self.metrics.panicked();
                     tracing::error!(app = %self.app.name, reason = %panic, "desk panicked and begins again");
@@ -288,7 +327,11 @@ impl Seat {
         }
     }
 
-    async fn work(self, mut desk: Desk, requests: Arc<Mutex<mpsc::Receiver<Request>>>) -> Result<(), EngineError> {
+    async fn work(
+        self,
+        mut desk: Desk,
+        requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    ) -> Result<(), EngineError> {
         let mut requests = requests.lock().await;
         let mut stop = self.stop.clone();
         recover::unfinished(&mut desk).await?;
@@ -309,7 +352,8 @@ impl Seat {
                 () = self.pulse.notified() => if desk.now().boot_ms < wake.boot_ms { continue },
             }
             let late_ms = desk.now().boot_ms.saturating_sub(wake.boot_ms);
-            self.metrics.round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
+            self.metrics
+                .round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
             wake = cycle::turn(&mut desk).await?;
             self.progress.advance(Part::Scheduler);
         }
@@ -320,7 +364,11 @@ impl Seat {
         let world = &self.handle.world;
         let now = world.clock.now();
         let name = &self.app.name;
-        let stored_due = restart.due.iter().find(|(app, _)| app == name).map(|(_, due)| due);
+        let stored_due = restart
+            .due
+            .iter()
+            .find(|(app, _)| app == name)
+            .map(|(_, due)| due);
         let known_good = restart
             .backups
             .iter()
@@ -328,12 +376,17 @@ impl Seat {
             .filter(|row| row.kind == crate::model::backup::BackupKind::KnownGood)
             .map(|row| row.id)
             .max();
-        let results: Vec<_> =
-            restart.checks.iter().filter(|(app, _)| app == name).map(|(_, result)| result.clone()).collect();
+        let results: Vec<_> = restart
+            .checks
+            .iter()
+            .filter(|(app, _)| app == name)
+            .map(|(_, result)| result.clone())
+            .collect();
         drop(results); // shown from the store until the first round; facts of another boot decide nothing
         Desk {
             app: Arc::clone(&self.app),
             stack: Arc::clone(&self.stack),
+            check_every: self.check_every.clone(),
             world: Arc::clone(world),
             shared: Arc::clone(&self.handle.shared),
             metrics: Arc::clone(&self.metrics),
@@ -345,10 +398,22 @@ impl Seat {
                 .iter()
                 .find(|breaker| breaker.app == *name)
                 .cloned()
-                .map_or_else(|| crate::model::breaker::Breaker::new(name.clone()), |breaker| breaker.anchored(&now)),
-            approvals: of_app(&restart.approvals, |approval| approval.bound.app == *name, &now),
+                .map_or_else(
+                    || crate::model::breaker::Breaker::new(name.clone()),
+                    |breaker| breaker.anchored(&now),
+                ),
+            approvals: of_app(
+                &restart.approvals,
+                |approval| approval.bound.app == *name,
+                &now,
+            ),
             mutes: of_app(&restart.mutes, |mute| mute.app == *name, &now),
-            bars: restart.bars.iter().filter(|bar| bar.app == *name).cloned().collect(),
+            bars: restart
+                .bars
+                .iter()
+                .filter(|bar| bar.app == *name)
+                .cloned()
+                .collect(),
             look: None,
             plan: crate::model::plan::Plan::default(),
             blind: crate::decide::incident::Blind::default(),
@@ -368,8 +433,16 @@ impl Seat {
     }
 }
 
-fn of_app<T: Clone + recover::Anchor>(rows: &[T], is_ours: impl Fn(&T) -> bool, now: &Moment) -> Vec<T> {
-    rows.iter().filter(|row| is_ours(row)).cloned().map(|row| row.anchored(now)).collect()
+fn of_app<T: Clone + recover::Anchor>(
+    rows: &[T],
+    is_ours: impl Fn(&T) -> bool,
+    now: &Moment,
+) -> Vec<T> {
+    rows.iter()
+        .filter(|row| is_ours(row))
+        .cloned()
+        .map(|row| row.anchored(now))
+        .collect()
 }
 
 /// A desk outside of any task, for whoever drives turns by hand: tests on a simulated clock, and benches.
@@ -386,13 +459,26 @@ pub async fn desk_by_hand(
     let shared = Arc::new(Shared::default());
     shared.load(&restart, &world.clock.now());
     let facts = setup.apps.values().map(|app| {
-        let modes = Modes { mode: app.policy.mode, max_mode: app.policy.max_mode };
-        (app.name.clone(), shared::AppFacts { host: app.host.clone(), modes })
+        let modes = Modes {
+            mode: app.policy.mode,
+            max_mode: app.policy.max_mode,
+        };
+        (
+            app.name.clone(),
+            shared::AppFacts {
+                host: app.host.clone(),
+                modes,
+            },
+        )
     });
     shared.configure(facts.collect(), setup.modes);
-    let (Some(app), Some(stack)) =
-        (setup.apps.get(app), setup.apps.get(app).and_then(|app| setup.catalogue.get(&app.stack)))
-    else {
+    let (Some(app), Some(stack)) = (
+        setup.apps.get(app),
+        setup
+            .apps
+            .get(app)
+            .and_then(|app| setup.catalogue.get(&app.stack)),
+    ) else {
         return Ok(None);
     };
     let handle = Handle {
@@ -406,6 +492,11 @@ pub async fn desk_by_hand(
     let seat = Seat {
         app: Arc::clone(app),
         stack: Arc::clone(stack),
+        check_every: setup
+            .check_every
+            .get(&app.name)
+            .cloned()
+            .unwrap_or_default(),
         handle: handle.clone(),
         metrics,
         pulse: Arc::default(),

@@ -20,7 +20,7 @@ use crate::seam::{BoxFuture, Call, Host, HostError, Lane, Login, Reply};
 const GREETING: Duration = Duration::from_secs(10);
 
 /// How agents of this machine are started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Launch {
     /// The program, and the arguments that make it an agent: `healerd agent`, or `healer-agent`.
     pub program: PathBuf,
@@ -29,10 +29,19 @@ pub struct Launch {
     pub state: PathBuf,
     /// The root agent's list of allowed operations.
     pub allow: Option<PathBuf>,
-    /// Supplementary groups of each user.
-    pub groups: BTreeMap<u32, Vec<u32>>,
+    /// Supplementary groups of a user, asked when an agent of his is started.
+    pub groups: Arc<dyn Fn(u32) -> Vec<u32> + Send + Sync>,
     /// The installation, for the witness.
     pub owner: String,
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launch")
+            .field("program", &self.program)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 struct Agent {
@@ -51,7 +60,7 @@ pub struct LocalHost {
 impl std::fmt::Debug for LocalHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalHost")
-            .field("launch", &self.launch)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
@@ -124,12 +133,8 @@ impl LocalHost {
             state.display().to_string(),
         ]);
         if own_uid == 0 && login.identity == Identity::App {
-            let groups = self
-                .launch
-                .groups
-                .get(&uid)
-                .cloned()
-                .unwrap_or_else(|| vec![gid]);
+            let groups = (self.launch.groups)(uid);
+            let groups = if groups.is_empty() { vec![gid] } else { groups };
             let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
             arguments.extend(
                 [

@@ -532,17 +532,11 @@ impl HealState {
                 since,
                 looks,
             },
-            (
-                Self::Settling {
-                    course,
-                    since,
-                    looks,
-                },
-                Event::SettleOver,
-            ) => Self::Verifying {
+            // Looks are counted in memory only, so no stored arrow may carry them on.
+            (Self::Settling { course, since, .. }, Event::SettleOver) => Self::Verifying {
                 course,
                 since,
-                looks,
+                looks: Looks::default(),
             },
             (Self::Verifying { course, .. }, Event::FoundWell) => Self::Soaking {
                 course,

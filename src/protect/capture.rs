@@ -4,15 +4,16 @@
 //! earlier backup knows the very same file (inode, length, times, mode, owner, links). It runs no action, writes
 //! nothing on the host and stores no row: the engine does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use healer_agent::protocol::{WriteKind, WriteMember};
-use healer_agent::tree::{Content, Digest, EntryState, Manifest, Pattern, StatKey, TreePath};
+use healer_agent::tree::{Pattern, TreePath};
 
+use super::base::Base;
+use super::contents::{Pull, fetch, known, pulls, regular, remember, settle, stored};
 use super::error::ProtectError;
-use super::reach::{Listing, PullError, Reach};
+use super::reach::{PullError, Reach};
 use super::retention;
 use crate::model::action::Identity;
 use crate::model::app::App;
@@ -20,21 +21,11 @@ use crate::model::backup::{BackupKind, BackupManifest, BackupRow};
 use crate::model::id::{BackupId, HealId};
 use crate::model::name::ActionName;
 use crate::model::policy::BackupPolicy;
-use crate::model::time::Moment;
 use crate::seam::vault::WarmIndex;
 use crate::seam::{Login, VaultError, World};
 
-/// How often a file that changed while it was read is tried again.
-const CHANGED_RETRIES: u32 = 3;
 /// Files pulled at the same time: hides the way to a distant host, and keeps memory to a few MiB.
 const PULLS: usize = 16;
-/// Paths of an app that a warm index remembers.
-const WARM_MAX: usize = 200_000;
-/// A file changed so shortly before the backup may change again within the same tick of the host's clock, so its key
-/// proves nothing; it is read again the next time. As git does for its index.
-const RACY: Duration = Duration::from_secs(3);
-/// Gaps of the base set that are named; of the rest only the number is told.
-const GAPS_MAX: usize = 100;
 
 /// What a backup may take and needs.
 #[derive(Debug, Clone)]
@@ -66,7 +57,7 @@ impl Limits {
             room_bytes: policy.room_bytes,
             vault_bytes_max: policy.vault_bytes_max,
             action_bytes,
-            time: Duration::from_secs(600),
+            time: Duration::from_mins(10),
         }
     }
 }
@@ -100,8 +91,17 @@ pub struct VerifiedBackup {
 
 impl VerifiedBackup {
     /// Only for who has just read everything back.
-    pub(super) fn proven(manifest: BackupManifest, row: BackupRow, members: Vec<WriteMember>) -> Self {
-        Self { id: manifest.id, manifest, row, members }
+    pub(super) fn proven(
+        manifest: BackupManifest,
+        row: BackupRow,
+        members: Vec<WriteMember>,
+    ) -> Self {
+        Self {
+            id: manifest.id,
+            manifest,
+            row,
+            members,
+        }
     }
 
     /// Its id.
@@ -147,77 +147,6 @@ pub async fn protect(world: &World, request: &Protect<'_>) -> Result<VerifiedBac
     }
 }
 
-/// Is everything still as it was backed up? Asked just before the intent.
-///
-/// Contents must be the very same files. Of a member whose metadata alone will change, mode and owner must be the
-/// same, and where the live site shares it, files may have come and gone.
-///
-/// # Errors
-/// When it cannot be told.
-pub async fn still_the_same(
-    world: &World,
-    backup: &VerifiedBackup,
-    app: &App,
-    login: Login,
-) -> Result<bool, ProtectError> {
-    let patterns: Vec<Pattern> = backup
-        .members
-        .iter()
-        .map(|member| member.pattern.clone())
-        .collect();
-    if patterns.is_empty() {
-        return Ok(true);
-    }
-    let limits = Limits::new(&app.policy.backup, 0);
-    let reach = Reach::new(world, app, login, limits.time)?;
-    let listing = reach.list(&patterns, limits.write_entries_max, false).await?;
-    if let Some((path, reason)) = listing.unreadable.into_iter().next() {
-        return Err(ProtectError::Unreadable { path, reason });
-    }
-    Ok(listing.roots == backup.manifest.roots
-        && same(&backup.members, &backup.manifest.members, &listing.entries))
-}
-
-fn same(members: &[WriteMember], then: &Manifest, now: &Manifest) -> bool {
-    let paths = then.keys().chain(now.keys());
-    paths.into_iter().all(|path| {
-        let (old, new) = (
-            then.get(path).and_then(Option::as_ref),
-            now.get(path).and_then(Option::as_ref),
-        );
-        let mut content = false;
-        let mut shared = true;
-        for member in members.iter().filter(|one| one.pattern.matches(path)) {
-            content |= member.what == WriteKind::Content;
-            shared &= member.shared;
-        }
-        match (old, new) {
-            (None, None) => true,
-            (Some(old), Some(new)) if content => old.key == new.key,
-            (Some(old), Some(new)) => {
-                (old.meta.mode, old.meta.uid, old.meta.gid)
-                    == (new.meta.mode, new.meta.uid, new.meta.gid)
-                    && old.meta.xattrs == new.meta.xattrs
-            }
-            (Some(_), None) | (None, Some(_)) => !content && shared,
-        }
-    })
-}
-
-/// A file whose content is wanted, under all its names.
-struct Pull {
-    paths: Vec<TreePath>,
-    state: EntryState,
-}
-
-/// What pulling one file gave.
-struct Pulled {
-    paths: Vec<TreePath>,
-    /// State with digest; `None`: it went away.
-    state: Option<EntryState>,
-    stored_bytes: u64,
-}
-
 async fn take(
     world: &World,
     request: &Protect<'_>,
@@ -237,7 +166,7 @@ async fn take(
         .iter()
         .map(|member| member.pattern.clone())
         .collect();
-    let mut writes = reach.list(&patterns, limits.write_entries_max, false).await?;
+    let mut writes = reach.list(&patterns, limits.write_entries_max).await?;
     if let Some((path, reason)) = std::mem::take(&mut writes.unreadable).into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }
@@ -375,166 +304,6 @@ fn proof(
     }
 }
 
-/// Size and digest of a file whose content is stored.
-fn stored(entry: &EntryState) -> Option<(u64, Digest)> {
-    match &entry.content {
-        Content::File {
-            size,
-            digest: Some(digest),
-        } => Some((*size, *digest)),
-        Content::File { digest: None, .. }
-        | Content::Directory
-        | Content::Link { .. }
-        | Content::Other => None,
-    }
-}
-
-fn regular(entry: &EntryState) -> Option<u64> {
-    match &entry.content {
-        Content::File { size, .. } => Some(*size),
-        Content::Directory | Content::Link { .. } | Content::Other => None,
-    }
-}
-
-/// The base set as it is collected.
-struct Base {
-    listing: Listing,
-    gaps: BTreeMap<TreePath, String>,
-}
-
-impl Base {
-    /// Lists it, without what the write set holds already, as far as the limits allow.
-    async fn list(
-        reach: &Reach<'_>,
-        request: &Protect<'_>,
-        writes: &Listing,
-    ) -> Result<Self, ProtectError> {
-        let limits = &request.limits;
-        let mut base = Self {
-            listing: Listing::default(),
-            gaps: BTreeMap::new(),
-        };
-        let mut bytes = 0_u64;
-        for member in &request.base {
-            // One by one, so that a member that is too large costs only itself.
-            let listed = reach
-                .list(std::slice::from_ref(member), limits.base_files_max, false)
-                .await;
-            let listing = match listed {
-                Ok(listing) => listing,
-                Err(ProtectError::TooLarge { limit }) => {
-                    base.gap(member.fixed_prefix(), format!("it holds more than {limit}"));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if !base.listing.roots.is_empty() && base.listing.roots != listing.roots {
-                return Err(ProtectError::Moved);
-            }
-            base.listing.roots = listing.roots;
-            base.gaps.extend(listing.unreadable);
-            for (path, entry) in listing.entries {
-                if writes.entries.contains_key(&path) {
-                    continue;
-                }
-                let size = entry.as_ref().and_then(regular).unwrap_or(0);
-                if entry.is_none() {
-                    base.gap(path.clone(), "it is missing".to_owned());
-                }
-                if base.listing.entries.len() as u64 >= limits.base_files_max {
-                    base.gap(path, format!("more than {} files", limits.base_files_max));
-                } else if bytes.saturating_add(size) > limits.base_bytes_max {
-                    base.gap(path, format!("more than {} bytes", limits.base_bytes_max));
-                } else {
-                    bytes = bytes.saturating_add(size);
-                    base.listing.entries.insert(path, entry);
-                }
-            }
-        }
-        Ok(base)
-    }
-
-    fn gap(&mut self, path: TreePath, reason: String) {
-        self.gaps.insert(path, reason);
-    }
-
-    /// A file that could not be read is a gap and no entry; otherwise a restore would bring back an empty promise.
-    fn finish(mut self) -> (Manifest, Vec<(TreePath, String)>) {
-        let gaps = &self.gaps;
-        self.listing.entries.retain(|path, entry| {
-            entry
-                .as_ref()
-                .is_none_or(|entry| regular(entry).is_none() || stored(entry).is_some())
-                || !gaps.contains_key(path)
-        });
-        let more = self.gaps.len().saturating_sub(GAPS_MAX);
-        let mut gaps: Vec<_> = self.gaps.into_iter().take(GAPS_MAX).collect();
-        if more > 0 {
-            gaps.push((TreePath::root(), format!("and {more} more were left out")));
-        }
-        (self.listing.entries, gaps)
-    }
-}
-
-/// What the warm index knows of these entries and the vault still holds.
-async fn known(
-    world: &World,
-    warm: &WarmIndex,
-    manifests: [&Manifest; 2],
-) -> Result<HashMap<TreePath, (StatKey, Digest)>, ProtectError> {
-    let mut known: HashMap<TreePath, (StatKey, Digest)> = HashMap::new();
-    for (path, entry) in manifests.into_iter().flatten() {
-        if let (Some(entry), Some((key, digest))) = (entry, warm.get(path))
-            && entry.key == *key
-        {
-            known.insert(path.clone(), (*key, *digest));
-        }
-    }
-    if known.is_empty() {
-        return Ok(known);
-    }
-    let digests: HashSet<Digest> = known.values().map(|(_, digest)| *digest).collect();
-    let missing = world.vault.missing(digests.into_iter().collect()).await?;
-    known.retain(|_, (_, digest)| !missing.contains(digest));
-    Ok(known)
-}
-
-/// Fills in the digests that are known, and lists the files that must be read; one with several names once.
-fn pulls(
-    entries: &mut Manifest,
-    known: &HashMap<TreePath, (StatKey, Digest)>,
-    wanted: impl Fn(&TreePath) -> bool,
-) -> Vec<Pull> {
-    let mut pulls: Vec<Pull> = Vec::new();
-    let mut linked: HashMap<StatKey, usize> = HashMap::new();
-    for (path, entry) in entries {
-        let Some(state) = entry else { continue };
-        let Content::File { digest, .. } = &mut state.content else {
-            continue;
-        };
-        if !wanted(path) {
-            continue;
-        }
-        if let Some((_, found)) = known.get(path) {
-            *digest = Some(*found);
-            continue;
-        }
-        if state.key.nlink > 1
-            && let Some(at) = linked.get(&state.key)
-            && let Some(pull) = pulls.get_mut(*at)
-        {
-            pull.paths.push(path.clone());
-            continue;
-        }
-        linked.insert(state.key, pulls.len());
-        pulls.push(Pull {
-            paths: vec![path.clone()],
-            state: state.clone(),
-        });
-    }
-    pulls
-}
-
 /// Refuses before the first byte is pulled what would not fit.
 async fn room(
     world: &World,
@@ -576,102 +345,4 @@ async fn room(
         }
     }
     Ok(())
-}
-
-/// Pulls one file; one that changes meanwhile is looked at again.
-async fn fetch(
-    world: &World,
-    reach: &Reach<'_>,
-    pull: Pull,
-) -> Result<Pulled, (TreePath, PullError)> {
-    let Pull { paths, mut state } = pull;
-    let Some(path) = paths.first().cloned() else {
-        return Ok(Pulled {
-            paths,
-            state: None,
-            stored_bytes: 0,
-        });
-    };
-    let at = |error| (path.clone(), error);
-    let vault = |error: VaultError| (path.clone(), PullError::Other(error.into()));
-    for _ in 0..=CHANGED_RETRIES {
-        let mut sink = world.vault.begin().await.map_err(vault)?;
-        match reach.pull(&path, state.key, &mut sink).await {
-            Ok(size) => {
-                let (digest, stored_bytes) = sink.finish().await.map_err(vault)?;
-                state.content = Content::File {
-                    size,
-                    digest: Some(digest),
-                };
-                return Ok(Pulled {
-                    paths,
-                    state: Some(state),
-                    stored_bytes,
-                });
-            }
-            Err(PullError::Changed) => {}
-            Err(error) => return Err(at(error)),
-        }
-        drop(sink);
-        match reach.look(&path).await.map_err(at)? {
-            Some(now) if regular(&now).is_some() => state = now,
-            other => {
-                return Ok(Pulled {
-                    paths,
-                    state: other,
-                    stored_bytes: 0,
-                });
-            }
-        }
-    }
-    Err(at(PullError::Changed))
-}
-
-/// Puts what was pulled in its places. One that went away is absent where a member names that very path, and else is
-/// no entry at all.
-fn settle(entries: &mut Manifest, pulled: Pulled, single: impl Fn(&TreePath) -> bool) {
-    for path in pulled.paths {
-        match &pulled.state {
-            Some(state) => {
-                entries.insert(path, Some(state.clone()));
-            }
-            None if single(&path) => {
-                entries.insert(path, None);
-            }
-            None => {
-                entries.remove(&path);
-            }
-        }
-    }
-}
-
-async fn remember(world: &World, app: &App, warm: WarmIndex, manifest: &BackupManifest) {
-    let mut index = warm;
-    let mut changed = false;
-    for (path, entry) in manifest.members.iter().chain(&manifest.base) {
-        let Some(entry) = entry else {
-            changed |= index.remove(path).is_some();
-            continue;
-        };
-        if let Some((_, digest)) = stored(entry)
-            && !racy(&entry.key, &manifest.taken)
-        {
-            let value = (entry.key, digest);
-            changed |= index.insert(path.clone(), value) != Some(value);
-        }
-    }
-    while index.len() > WARM_MAX {
-        changed = true;
-        index.pop_first();
-    }
-    if changed {
-        world.vault.keep_warm_index(&app.name, &index).await;
-    }
-}
-
-fn racy(key: &StatKey, taken: &Moment) -> bool {
-    let before_ms = taken
-        .wall_ms
-        .saturating_sub(i64::try_from(RACY.as_millis()).unwrap_or(i64::MAX));
-    key.ctime.secs.saturating_mul(1000) >= before_ms
 }

@@ -6,15 +6,24 @@
 //! nothing here writes to the store.
 
 mod again;
+mod base;
 mod capture;
+mod contents;
 mod error;
 pub mod known_good;
+mod present;
 mod reach;
 mod restore;
 pub mod retention;
 pub mod vault;
 
-pub use self::again::{differs_from_known_good, present, recovery_effects, reverify, same_contents};
-pub use self::capture::{Limits, Protect, VerifiedBackup, protect, still_the_same};
+pub use self::again::still_the_same;
+pub use self::capture::{Limits, Protect, VerifiedBackup, protect};
 pub use self::error::ProtectError;
+pub use self::present::{
+    differs_from_known_good, present, recovery_effects, reverify, same_contents,
+};
 pub use self::restore::{Undone, stage, undo_on_host};
+
+#[cfg(test)]
+mod tests;

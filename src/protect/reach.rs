@@ -18,7 +18,7 @@ use crate::seam::{Call, Host, HostError, Lane, Login, Reply, World};
 /// Entries asked for in one page; the agent cuts it shorter where a frame is full.
 const PAGE_ENTRIES: u32 = 4096;
 /// Longest wait for one answer.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 
 /// What was found below a set of members.
 #[derive(Debug, Clone, Default)]
@@ -109,8 +109,17 @@ impl<'a> Reach<'a> {
         })
     }
 
-    /// Everything that the members take in; with `digests`, also of contents.
+    /// Everything that the members take in, without contents.
     pub(super) async fn list(
+        &self,
+        members: &[Pattern],
+        entries_max: u64,
+    ) -> Result<Listing, ProtectError> {
+        self.list_with(members, entries_max, false).await
+    }
+
+    /// Everything that the members take in; with `digests`, those of contents too.
+    pub(super) async fn list_with(
         &self,
         members: &[Pattern],
         entries_max: u64,
@@ -173,7 +182,7 @@ impl<'a> Reach<'a> {
             .map_err(|error| PullError::Refused(error.to_string()))?;
         // A name that holds a star is a pattern for others as well; the path itself is picked out below.
         let mut listing = self
-            .list(&[member], 1 << 16, false)
+            .list(&[member], 1 << 16)
             .await
             .map_err(PullError::Other)?;
         if let Some(reason) = listing.unreadable.remove(path) {
@@ -199,13 +208,13 @@ impl<'a> Reach<'a> {
                 offset,
                 budget,
             };
-            let reply = self
-                .ask(request, Vec::new())
-                .await
-                .map_err(|error| match error {
-                    ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
-                    other => PullError::Other(other),
-                })?;
+            let reply = self.ask(request, Vec::new()).await.map_err(|error| {
+                if let ProtectError::Host(HostError::Refused { refusal, .. }) = error {
+                    refused(refusal)
+                } else {
+                    PullError::Other(error)
+                }
+            })?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
             };
@@ -226,16 +235,29 @@ impl<'a> Reach<'a> {
     }
 
     /// A small file's whole content.
-    pub(super) async fn read(&self, path: &TreePath, expect: StatKey) -> Result<Vec<u8>, PullError> {
+    pub(super) async fn read(
+        &self,
+        path: &TreePath,
+        expect: StatKey,
+    ) -> Result<Vec<u8>, PullError> {
         let budget = u32::try_from(BODY_BYTES_MAX).unwrap_or(u32::MAX);
         let mut content = Vec::new();
         loop {
             let offset = content.len() as u64;
-            let request = |_| Request::Read { target: self.target.clone(), path: path.clone(), expect, offset, budget };
-            let reply = self.ask(request, Vec::new()).await.map_err(|error| match error {
-                ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
-                other => PullError::Other(other),
-            })?;
+            let request = |_| Request::Read {
+                target: self.target.clone(),
+                path: path.clone(),
+                expect,
+                offset,
+                budget,
+            };
+            let reply = self
+                .ask(request, Vec::new())
+                .await
+                .map_err(|error| match error {
+                    ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
+                    other => PullError::Other(other),
+                })?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
             };
@@ -254,10 +276,11 @@ impl<'a> Reach<'a> {
         let request = |_| Request::Room {
             path: self.target.root.clone(),
         };
-        match self.ask(request, Vec::new()).await?.answer {
-            Answer::Room { free_bytes, .. } => Ok(free_bytes),
-            _ => Err(self.strange()),
-        }
+        let answer = self.ask(request, Vec::new()).await?.answer;
+        let Answer::Room { free_bytes, .. } = answer else {
+            return Err(self.strange());
+        };
+        Ok(free_bytes)
     }
 }
 

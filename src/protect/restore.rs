@@ -23,7 +23,7 @@ use crate::seam::{Login, World};
 use crate::undo::{self, UndoPlan};
 
 /// Longest time for a whole undo.
-const TIME: Duration = Duration::from_secs(1800);
+const TIME: Duration = Duration::from_mins(30);
 /// JSON of the items in one request; the rest of the frame is left to the request around them.
 const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Paths that were kept and are captured; of more, only the report tells.
@@ -122,9 +122,8 @@ async fn stage_all(
                 offset,
                 last,
             };
-            match reach.ask(request, piece).await?.answer {
-                Answer::Staged => {}
-                _ => return Err(reach.strange()),
+            if reach.ask(request, piece).await?.answer != Answer::Staged {
+                return Err(reach.strange());
             }
             if last {
                 break;
@@ -149,10 +148,10 @@ async fn undo_all(
             items: batch.clone(),
             deadline_ms,
         };
-        match reach.ask(request, Vec::new()).await?.answer {
-            Answer::Undone { outcomes: done } => outcomes.extend(done),
-            _ => return Err(reach.strange()),
-        }
+        let Answer::Undone { outcomes: done } = reach.ask(request, Vec::new()).await?.answer else {
+            return Err(reach.strange());
+        };
+        outcomes.extend(done);
     }
     Ok(outcomes)
 }

@@ -33,7 +33,7 @@ pub fn retain(
     let mut removed = Vec::new();
     for mut rows in apps.into_values() {
         // Ids grow with time, also over clock steps; the moments may lie.
-        rows.sort_by(|one, other| other.id.cmp(&one.id));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.id));
         let good = |row: &&&BackupRow| row.damaged.is_none();
         let known_good = |row: &&&BackupRow| row.kind == BackupKind::KnownGood;
         let mut kept: BTreeSet<BackupId> = BTreeSet::new();
@@ -95,3 +95,6 @@ pub fn admits(free: u64, held: u64, new: u64, spare: u64, cap: u64) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,9 @@ pub fn clean(text: &str, bytes_max: usize) -> String {
     // A cut through a key and its value, or through a quoted value, leaves nothing of the value: it is hidden to the end.
     let mut out = escape(&hide(kept));
     if !rest.is_empty() {
-        out.push_str(&format!("… ({} bytes more)", rest.len()));
+        out += "… (";
+        out += &rest.len().to_string();
+        out += " bytes more)";
     }
     out
 }
@@ -153,7 +155,7 @@ pub fn escape(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             letter if letter.is_control() || is_invisible(letter) => {
-                out.extend(letter.escape_unicode())
+                out.extend(letter.escape_unicode());
             }
             letter => out.push(letter),
         }

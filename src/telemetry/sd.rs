@@ -170,9 +170,9 @@ mod tests {
         let progress = Progress::new();
         let mut watch = Watch::default();
         assert_eq!(watch.standing_still(&progress), Part::ALL);
-        Part::ALL
-            .into_iter()
-            .for_each(|part| progress.advance(part));
+        for part in Part::ALL {
+            progress.advance(part);
+        }
         assert!(watch.standing_still(&progress).is_empty());
         assert_eq!(
             watch.standing_still(&progress),

@@ -12,3 +12,6 @@ mod rollback;
 pub use self::plan::{UndoPlan, plan};
 pub use self::report::report;
 pub use self::rollback::{PreviewChange, PreviewKind, Rollback, RollbackPreview, rollback_plan};
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,7 @@ pub fn rollback_plan(
 
 /// Did the backup not see the path at all? One that it saw as absent may go away again.
 fn entry_absent(backup: &BackupManifest, path: &TreePath, base: bool) -> bool {
-    !backup.members.contains_key(path) && !(base && backup.base.contains_key(path))
+    !(backup.members.contains_key(path) || base && backup.base.contains_key(path))
 }
 
 fn entry<'a>(manifest: &'a Manifest, path: &TreePath) -> Option<&'a EntryState> {

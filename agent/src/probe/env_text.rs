@@ -130,7 +130,7 @@ fn php_value(text: &str) -> Result<String, &'static str> {
         at = match (at, character) {
             (At::Initial, '\'') => At::Single,
             (At::Initial, '"') => At::Double,
-            (At::Initial | At::Plain, '#') => At::Comment,
+            (At::Initial | At::Plain | At::Blank, '#') | (At::Comment, _) => At::Comment,
             (At::Initial | At::Plain, c) if is_php_blank(c) => At::Blank,
             (At::Initial | At::Plain, c) => {
                 value.push(c);
@@ -158,10 +158,8 @@ fn php_value(text: &str) -> Result<String, &'static str> {
                 });
                 At::Double
             }
-            (At::Blank, '#') => At::Comment,
             (At::Blank, c) if is_php_blank(c) => At::Blank,
             (At::Blank, _) => return Err("text after a blank in a value without quotes"),
-            (At::Comment, _) => At::Comment,
         };
     }
     match at {

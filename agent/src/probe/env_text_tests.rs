@@ -129,7 +129,7 @@ proptest! {
             .iter()
             .map(|(key, value)| {
                 let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                format!("{key}=\"{value}\"\n")
+                [key.as_str(), "=\"", &value, "\"\n"].concat()
             })
             .collect();
         prop_assert_eq!(parse(text.as_bytes(), Dialect::Php), Ok(entries));
@@ -146,7 +146,7 @@ proptest! {
             .collect();
         let text: String = entries
             .iter()
-            .map(|(key, value)| format!("{key}='{value}'\n"))
+            .map(|(key, value)| [key.as_str(), "='", value, "'\n"].concat())
             .collect();
         prop_assert_eq!(parse(text.as_bytes(), Dialect::Node), Ok(entries));
     }

@@ -131,7 +131,9 @@ fn redact(fact: &mut Fact, secret: &str) {
                     .map(|(key, item)| (key.replace(secret, "[secret]"), item))
                     .collect();
             }
-            items.values_mut().for_each(|item| redact(item, secret));
+            for item in items.values_mut() {
+                redact(item, secret);
+            }
         }
         // A number that happens to equal a secret (a port) says nothing that its own probe would not say.
         Fact::Absent | Fact::Bool(_) | Fact::Int(_) | Fact::Secret { .. } => {}

@@ -29,7 +29,12 @@ pub(super) fn asked(value: &Value) -> Result<Asked, String> {
                 params: params.clone(),
             })
             .ok_or_else(|| "a probe is a table with one kind".to_owned()),
-        _ => Err("a probe is a table with one kind and its parameters".to_owned()),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => Err("a probe is a table with one kind and its parameters".to_owned()),
     }
 }
 
@@ -92,14 +97,14 @@ fn fill(
                 for piece in pieces {
                     match piece {
                         Piece::Text(text) => filled.push_str(text),
-                        Piece::Reference(reference) => match whole(reference, found, secrets)? {
-                            Value::String(text) => filled.push_str(&text),
-                            _ => {
+                        Piece::Reference(reference) => {
+                            let Value::String(text) = whole(reference, found, secrets)? else {
                                 return Err(format!(
                                     "{reference} is not one value and cannot stand inside a text"
                                 ));
-                            }
-                        },
+                            };
+                            filled.push_str(&text);
+                        }
                     }
                 }
                 Value::String(filled)
@@ -142,9 +147,8 @@ fn whole(
         .get(&reference.fact)
         .ok_or_else(|| format!("needs {reference}, but there is no such fact"))?;
     let fact = match (&reference.key, fact) {
-        (None, fact) => fact,
         (Some(key), Fact::Map(map)) => map.get(key).unwrap_or(&Fact::Absent),
-        (Some(_), fact @ (Fact::Unknown(_) | Fact::Absent)) => fact,
+        (None, fact) | (Some(_), fact @ (Fact::Unknown(_) | Fact::Absent)) => fact,
         (Some(_), _) => return Err(format!("needs {reference}, but that fact has no keys")),
     };
     match (fact, &reference.default, &reference.key) {

@@ -16,9 +16,12 @@ const INTERIM_MAX: usize = 8;
 
 /// Why there is no whole response.
 #[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "the words are for whoever debugs it; the fact is one word"
+)]
 pub(super) enum Broken {
     /// The other side does not speak HTTP as we know it, or hung up in the middle.
-    /// What was wrong, for whoever debugs it; the fact is one word.
     Protocol(&'static str),
     Io(io::Error),
 }

@@ -11,10 +11,22 @@ mod access;
 mod deadline;
 mod env;
 mod env_text;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
 mod file;
 mod found;
 mod graph;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
 mod http;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
 mod http_text;
 mod http_url;
 mod json;
@@ -22,9 +34,17 @@ mod log;
 mod npm;
 mod place;
 mod pm2;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
 mod port;
 mod process;
 mod procfs;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
 mod program;
 mod reference;
 mod socket;

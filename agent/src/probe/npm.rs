@@ -1,4 +1,4 @@
-//! The `npm_lock` probe: package.json, package-lock.json and node_modules against each other.
+//! The `npm_lock` probe: `package.json`, `package-lock.json` and `node_modules` against each other.
 //!
 //! Reads what npm itself would read and runs nothing. What npm may leave out is not missing: optional packages, those
 //! for another system, and whole groups (development, peers) of which not one is installed.
@@ -37,6 +37,10 @@ struct Lock {
 /// An entry of `packages` (lock file versions 2 and 3).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the flags of an npm lock file as they stand there"
+)]
 struct Locked {
     version: Option<String>,
     link: bool,

@@ -1,22 +1,20 @@
 //! The application's real directories as handles, and reading beneath them.
 //!
-//! Everything is opened beneath a directory handle without following links, with one exception: a link that leads
-//! exactly into a declared root is one named hop (`current/.env` → `shared/.env`). Read only; nothing here creates,
-//! writes or locks.
+//! [`Roots`] opens everything beneath a handle and follows no link but the one named hop into a declared root
+//! (`current/.env` → `shared/.env`). Read only; nothing here creates, writes or locks.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, open, openat2,
-    readlinkat, statx,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, readlinkat, statx};
 use rustix::io::Errno;
 
 use super::Context;
 use crate::protocol::{Refusal, RefusalCode, Target};
+use crate::roots::Roots;
+use crate::tree::path::unescape;
 use crate::tree::{Pattern, TreePath};
 
 /// How deep a walk goes below a root.
@@ -27,32 +25,9 @@ const ENTRIES_MAX: u32 = 200_000;
 /// The declared roots, opened once; the first one is the application's.
 #[derive(Debug)]
 pub(super) struct Place {
-    roots: Vec<(PathBuf, OwnedFd)>,
-}
-
-fn root(path: &str) -> Result<(PathBuf, OwnedFd), Refusal> {
-    let refusal = |errno: Errno| Refusal {
-        code: match errno {
-            Errno::ACCESS | Errno::PERM => RefusalCode::Denied,
-            _ => RefusalCode::Root,
-        },
-        message: format!("cannot open the root `{path}`: {}", reason(errno)),
-    };
-    if !path.starts_with('/') {
-        return Err(Refusal {
-            code: RefusalCode::Root,
-            message: format!("the root `{path}` is not an absolute path"),
-        });
-    }
-    let real = std::fs::canonicalize(path)
-        .map_err(|error| refusal(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let handle = open(
-        &real,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(refusal)?;
-    Ok((real, handle))
+    roots: Roots,
+    /// Their real directories, to compare paths of processes with.
+    real: Vec<PathBuf>,
 }
 
 /// What the system said, for people.
@@ -70,138 +45,55 @@ pub(super) fn is_absent(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR)
 }
 
-/// Takes `.` and `..` out of an absolute path by its text.
-fn lexical(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::ParentDir => _ = clean.pop(),
-            Component::Normal(part) => clean.push(part),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 impl Place {
     /// Resolves and opens the target's roots.
     pub(super) fn open(target: &Target) -> Result<Self, Refusal> {
-        let mut roots = vec![root(&target.root)?];
-        for more in &target.roots {
-            roots.push(root(more)?);
-        }
-        Ok(Self { roots })
+        let roots = Roots::open(target)?;
+        let real = roots
+            .real()
+            .iter()
+            .map(|text| unescape(text).map(|bytes| PathBuf::from(OsString::from_vec(bytes))))
+            .collect::<Result<_, _>>()
+            .map_err(|error| Refusal {
+                code: RefusalCode::Root,
+                message: error.to_string(),
+            })?;
+        Ok(Self { roots, real })
     }
 
     /// The real directories, the application's first.
     pub(super) fn real(&self) -> Vec<String> {
-        self.roots
-            .iter()
-            .map(|(path, _)| crate::tree::path::escape(path.as_os_str().as_bytes()))
-            .collect()
+        self.roots.real()
     }
 
     /// The application's real directory.
     pub(super) fn root(&self) -> &Path {
-        self.roots.first().map_or(Path::new("/"), |(path, _)| path)
+        self.real.first().map_or(Path::new("/"), PathBuf::as_path)
     }
 
     /// Does an absolute path lie in one of the roots, by its text?
     pub(super) fn holds(&self, path: &Path) -> bool {
-        self.roots.iter().any(|(root, _)| path.starts_with(root))
-    }
-
-    fn beneath(&self, at: usize, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let (_, handle) = self.roots.get(at).ok_or(Errno::NOENT)?;
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        // EAGAIN: a rename elsewhere on the system made the kernel unsure; it asks to be asked again.
-        for _ in 0..16 {
-            match openat2(
-                handle,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve,
-            ) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other,
-            }
-        }
-        Err(Errno::AGAIN)
-    }
-
-    /// Where the first link of a path leads, when that is into a declared root.
-    fn hop(&self, path: &Path) -> Option<(usize, PathBuf)> {
-        let mut done = PathBuf::new();
-        let mut parts = path.components();
-        while let Some(part) = parts.next() {
-            let parent = self
-                .beneath(0, &done, OFlags::PATH | OFlags::DIRECTORY)
-                .ok()?;
-            if let Ok(text) = readlinkat(&parent, part.as_os_str(), Vec::new()) {
-                let target = Path::new(OsStr::from_bytes(text.as_bytes()));
-                let leads_to = lexical(&self.root().join(&done).join(target));
-                let (at, below) = self
-                    .roots
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(at, (root, _))| Some((at, leads_to.strip_prefix(root).ok()?)))
-                    .min_by_key(|(_, below)| below.as_os_str().len())?;
-                return Some((at, below.join(parts.as_path())));
-            }
-            done.push(part);
-        }
-        None
+        self.real.iter().any(|root| path.starts_with(root))
     }
 
     /// Opens a path below the root; a link that leads into a declared root is followed once.
     ///
     /// `ELOOP` means that a link leads elsewhere.
     pub(super) fn open_at(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        match self.beneath(0, path, flags) {
-            Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => {
-                let (at, path) = self.hop(path).ok_or_else(|| {
-                    // NOTDIR without any link: a file stands where a directory is named.
-                    if self.has_link(path) {
-                        Errno::LOOP
-                    } else {
-                        Errno::NOTDIR
-                    }
-                })?;
-                self.beneath(at, &path, flags)
-            }
-            other => other,
-        }
-    }
-
-    fn has_link(&self, path: &Path) -> bool {
-        let mut done = PathBuf::new();
-        for part in path.components() {
-            let Ok(parent) = self.beneath(0, &done, OFlags::PATH | OFlags::DIRECTORY) else {
-                return false;
-            };
-            if readlinkat(&parent, part.as_os_str(), Vec::new()).is_ok() {
-                return true;
-            }
-            done.push(part);
-        }
-        false
+        self.roots.at(path, flags).map_err(|error| errno(&error))
     }
 
     /// Text of the link at a path; `None` when something else is there.
     pub(super) fn link(&self, path: &TreePath) -> Result<Option<Vec<u8>>, Errno> {
-        let Some((parent, name)) = path.split_last() else {
+        if path.is_root() {
             return Ok(None);
-        };
-        let parent = self.open_at(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
-        match readlinkat(&parent, OsStr::from_bytes(name), Vec::new()) {
+        }
+        let (parent, name) = self.roots.parent(path).map_err(|error| errno(&error))?;
+        match readlinkat(&parent, OsStr::from_bytes(&name), Vec::new()) {
             Ok(text) => Ok(Some(text.into_bytes())),
             Err(Errno::INVAL) => Ok(None),
             Err(errno) => Err(errno),
@@ -226,7 +118,7 @@ pub(super) fn read_capped(file: OwnedFd, bytes_max: u64) -> Result<Option<Vec<u8
     std::fs::File::from(file)
         .take(bytes_max.saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        .map_err(|error| errno(&error))?;
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }
 
@@ -317,13 +209,12 @@ pub(super) fn walk(
         }
     };
     // The handle stands for the entry itself: its magic link is followed once, to exactly that.
-    let found = stat(&handle);
-    match found {
-        Ok(stat) => {
+    match stat(&handle) {
+        Ok(found) => {
             let name = handle_path(&handle);
             walk.entry(
                 &start,
-                &stat,
+                &found,
                 &handle,
                 OsStr::new(&name),
                 false,

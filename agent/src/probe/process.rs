@@ -281,10 +281,9 @@ pub(super) fn probe(context: &Context, any: &[String], below_root: bool) -> Foun
         }
         match below_root.then(|| belongs(process, &context.place)) {
             None | Some(Belongs::Yes) => matched.push(process),
-            Some(Belongs::No) => {}
             // Only where it was named by what it runs could it be the application's.
             Some(Belongs::Unknown(why)) if !any.is_empty() => return unknown(&why),
-            Some(Belongs::Unknown(_)) => {}
+            Some(Belongs::No | Belongs::Unknown(_)) => {}
         }
     }
     let since_boot = boot_now();

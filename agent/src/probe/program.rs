@@ -114,15 +114,12 @@ pub(super) fn run(
     let watched = watch(&mut child, context, deadline, read_bytes_max);
     // Whatever happened: nothing of it stays, and the child is reaped.
     let mut ran = watched.unwrap_or_default();
-    let status = match child.try_wait() {
-        Ok(Some(status)) => {
-            end(&child, false);
-            Some(status)
-        }
-        _ => {
-            end(&child, true);
-            child.wait().ok()
-        }
+    let status = if let Ok(Some(status)) = child.try_wait() {
+        end(&child, false);
+        Some(status)
+    } else {
+        end(&child, true);
+        child.wait().ok()
     };
     let stopped = ran.timed_out || ran.overflowed;
     ran.exit = status.filter(|_| !stopped).and_then(|status: ExitStatus| {
@@ -167,13 +164,12 @@ fn watch(
     let mut ran = Ran::default();
     let mut out = child.stdout.take();
     let mut err = child.stderr.take();
-    for stream in [
+    let streams = [
         out.as_ref().map(|s| s.as_fd()),
         err.as_ref().map(|s| s.as_fd()),
-    ] {
-        if let Some(stream) = stream {
-            fcntl_setfl(stream, fcntl_getfl(stream)? | OFlags::NONBLOCK)?;
-        }
+    ];
+    for stream in streams.into_iter().flatten() {
+        fcntl_setfl(stream, fcntl_getfl(stream)? | OFlags::NONBLOCK)?;
     }
     let mut gone_at: Option<Deadline> = None;
     let mut said = (0_usize, 0_usize);

@@ -106,10 +106,11 @@ pub(super) fn references(value: &Value) -> Vec<Reference> {
 fn collect(value: &Value, found: &mut Vec<Reference>) {
     match value {
         Value::String(text) => {
-            found.extend(pieces(text).into_iter().filter_map(|piece| match piece {
-                Piece::Reference(reference) => Some(reference),
-                Piece::Text(_) => None,
-            }))
+            for piece in pieces(text) {
+                if let Piece::Reference(reference) = piece {
+                    found.push(reference);
+                }
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Value::Object(items) => items.values().for_each(|item| collect(item, found)),

@@ -2,7 +2,8 @@
 //!
 //! Pure. The daemon's validator reads [`KINDS`] to refuse an unknown fact; the agent reads the typed [`Probe`].
 //! A parameter may name another probe's fact of the same check as `{probe.fact}` or `{probe.fact.key}`, with a
-//! default as `{probe.fact|default}`; the agent fills it in, so that one round trip carries the whole graph.
+//! default as `{probe.fact|default}` for when it is absent (an unknown fact stays unknown); the agent fills it in, so
+//! that one round trip carries the whole graph.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +80,7 @@ pub const KINDS: &[Kind] = &[
         name: "file",
         facts: &[
             ("exists", FactType::Bool),
-            ("kind", FactType::Text), // file directory link other
+            ("kind", FactType::Text), // file directory link other; of a link into a declared root: what it leads to
             ("readable", FactType::Bool),
             ("size", FactType::Bytes),
             ("mode", FactType::Mode),
@@ -96,7 +97,7 @@ pub const KINDS: &[Kind] = &[
         name: "tree",
         facts: &[
             ("exists", FactType::Bool),
-            ("count", FactType::Int),
+            ("count", FactType::Int), // without the directory itself that a `dir/**` names
             ("bytes", FactType::Bytes),
             ("newest", FactType::Millis), // mtime since the epoch of the newest entry
             ("newest_path", FactType::Text),
@@ -315,7 +316,7 @@ pub enum Probe {
         #[serde(default)]
         pick: BTreeMap<String, String>,
     },
-    /// package.json, package-lock.json and node_modules against each other.
+    /// `package.json`, `package-lock.json` and `node_modules` against each other.
     NpmLock {
         /// Directory of package.json, below the root.
         #[serde(default)]

@@ -93,7 +93,11 @@ fn structure(kind_name: &str, map: &Map<String, Value>) -> Result<(), String> {
         }
         match parse(kind_name, Value::Object(params)) {
             Ok(_) => return Ok(()),
-            Err(error) => _ = first.get_or_insert(error),
+            // A shape of ours that does not fit says nothing about what was written.
+            Err(error) if first.is_none() || !error.starts_with("invalid type") => {
+                first = Some(error);
+            }
+            Err(_) => {}
         }
     }
     Err(first.unwrap_or_else(|| "cannot be read".to_owned()))
@@ -136,8 +140,10 @@ fn literals(kind_name: &str, name: &str, value: &Value) -> Result<(), String> {
         Value::Object(items) => items
             .values()
             .try_for_each(|item| literals(kind_name, name, item)),
-        other if has_reference(other) => Ok(()),
-        other => literal(kind_name, name, other),
+        Value::String(_) if has_reference(value) => Ok(()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            literal(kind_name, name, value)
+        }
     }
 }
 
@@ -171,7 +177,9 @@ fn literal(kind_name: &str, name: &str, value: &Value) -> Result<(), String> {
             }
         }
         ("log", "tail") => _ = parse_bytes(text).map_err(|error| error.to_string())?,
-        ("log", "count") if text.is_empty() => return Err("must not be empty".to_owned()),
+        ("log", "count") | ("http", "find") if text.is_empty() => {
+            return Err("must not be empty".to_owned());
+        }
         ("mode", "forbid" | "need") => {
             Bits::parse(text)
                 .ok_or_else(|| format!("`{text}` is not of the form `o+w` or `u+rX,g+r`"))?;
@@ -190,7 +198,6 @@ fn literal(kind_name: &str, name: &str, value: &Value) -> Result<(), String> {
         ("http", "url") => _ = Url::parse(text)?,
         ("http", "path") => Url::check_path(text)?,
         ("http", "origin") => _ = Origin::parse(text)?,
-        ("http", "find") if text.is_empty() => return Err("must not be empty".to_owned()),
         ("port", "port") => _ = port(text)?,
         ("port", "address") => {
             text.parse::<std::net::IpAddr>()

@@ -187,7 +187,7 @@ pub(super) enum Mark {
 impl Mark {
     /// The mark that a crashed run of the same heal left.
     pub(super) fn read(handle: BorrowedFd<'_>, heal: &str) -> Option<Self> {
-        let value = value(by_handle(handle).as_bytes(), MARK.as_bytes(), true).ok()??;
+        let value = value(by_handle(handle).as_bytes(), MARK.as_bytes()).ok()??;
         let text = String::from_utf8(value).ok()?;
         let mut words = text.strip_prefix(heal)?.strip_prefix(' ')?.split(' ');
         let mark = match words.next()? {

@@ -174,17 +174,61 @@ fn kill_groups(own: i32, processes: &[Process]) {
 }
 
 /// Ends what outlived a supervisor that was killed, found by the mark in its environment; true when nothing is left.
+///
+/// Only orphans and what is below them: a service that took the mark over from a client of its manager has the manager
+/// for a parent, and lives on.
 pub(crate) fn end_marked(heal: &str) -> bool {
     for _ in 0..50 {
-        let marked: Vec<Process> = all().filter(|process| is_marked(process, heal)).collect();
-        if marked.is_empty() {
+        let processes: BTreeMap<i32, Process> =
+            all().map(|process| (process.pid, process)).collect();
+        let marked: BTreeSet<i32> = processes
+            .values()
+            .filter(|process| is_marked(process, heal))
+            .map(|process| process.pid)
+            .collect();
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let left: Vec<&Process> = marked
+            .iter()
+            .filter(|pid| is_orphaned(**pid, own, &processes, &marked))
+            .filter_map(|pid| processes.get(pid))
+            .collect();
+        if left.is_empty() {
             return true;
         }
-        for process in &marked {
+        for process in left {
             forbid_forking(process);
             signal(process, Signal::KILL);
         }
         pause(Duration::from_millis(20));
+    }
+    false
+}
+
+/// Does the chain of marked parents end at a process that adopts orphans: the first one, or one above ourselves?
+fn is_orphaned(
+    pid: i32,
+    own: i32,
+    processes: &BTreeMap<i32, Process>,
+    marked: &BTreeSet<i32>,
+) -> bool {
+    let parent = |pid: i32| processes.get(&pid).map_or(0, |process| process.parent);
+    // Bounded, because a table that is read while it changes need not be a tree.
+    let mut top = parent(pid);
+    for _ in 0..processes.len() {
+        if !marked.contains(&top) {
+            break;
+        }
+        top = parent(top);
+    }
+    if top <= 1 {
+        return true;
+    }
+    let mut above = parent(own);
+    for _ in 0..processes.len() {
+        if above == top {
+            return true;
+        }
+        above = parent(above);
     }
     false
 }
@@ -246,6 +290,35 @@ mod tests {
         );
         assert_eq!(parse_stat(5, b"5 (x) S 1"), None);
         assert_eq!(parse_stat(5, b""), None);
+    }
+
+    #[test]
+    fn a_managers_child_is_no_orphan() {
+        let process = |pid, parent| {
+            let process = Process {
+                pid,
+                started: 1,
+                parent,
+                group: pid,
+                zombie: false,
+            };
+            (pid, process)
+        };
+        // 10: our parent, 11: ourselves, 20: a manager, 21: its child, 30: an orphan, 31: its child, 40: adopted by 10
+        let processes = BTreeMap::from([
+            process(1, 0),
+            process(10, 1),
+            process(11, 10),
+            process(20, 1),
+            process(21, 20),
+            process(30, 1),
+            process(31, 30),
+            process(40, 10),
+        ]);
+        let marked = BTreeSet::from([21, 30, 31, 40]);
+        for (pid, want) in [(21, false), (30, true), (31, true), (40, true)] {
+            assert_eq!(is_orphaned(pid, 11, &processes, &marked), want, "{pid}");
+        }
     }
 
     #[test]

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::native;
 use crate::protocol::{Refusal, Target};
 use crate::roots::Roots;
 use crate::step::Step;
@@ -112,9 +114,55 @@ impl Files {
         walk::snapshot_since(&self.roots, &[everything], digests, limits, &self.last)
     }
 
-    /// Carries out a native step with what was staged for it.
-    pub(super) fn native(&mut self, step: &Step, _stage: &Path) -> Result<(), String> {
-        Err(format!("`{}` is not there yet", step.name()))
+    /// Carries out a native step with what was staged for it, until the deadline. What it did is recorded also when
+    /// it fails half-way.
+    pub(super) fn native(
+        &mut self,
+        step: &Step,
+        stage: &Path,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let (effects, error) = match step {
+            Step::Chown {
+                paths,
+                uid,
+                gid,
+                recursive,
+            } => native::chown(&self.roots, paths, *uid, *gid, *recursive, deadline),
+            Step::SetBits {
+                paths,
+                add,
+                remove,
+                recursive,
+            } => native::set_bits(&self.roots, paths, *add, *remove, *recursive, deadline),
+            Step::Put { path, digest, mode } => {
+                let content = File::open(stage.join(digest.to_string()))
+                    .map_err(|error| format!("the content of `{path}` was not staged: {error}"))?;
+                native::put(&self.roots, path, &content, *digest, *mode, deadline)
+            }
+            Step::EditKey { path, key, value } => {
+                native::edit_key(&self.roots, path, key, value, deadline)
+            }
+            Step::Remove { paths, recursive } => {
+                native::remove(&self.roots, paths, *recursive, deadline)
+            }
+            Step::SwapDirectory { path, with } => {
+                native::swap_directory(&self.roots, path, with, deadline)
+            }
+            Step::TrimLog { path, keep_bytes } => {
+                native::trim_log(&self.roots, path, *keep_bytes, deadline)
+            }
+            Step::Run { .. } | Step::RestartUnit { .. } | Step::RestartPm2 { .. } => {
+                return Err(format!(
+                    "`{}` is a program, not a step on files",
+                    step.name()
+                ));
+            }
+        };
+        for effect in effects {
+            self.record(effect);
+        }
+        error.map_or(Ok(()), |error| Err(error.to_string()))
     }
 
     /// Per path the first state before and the last state after.

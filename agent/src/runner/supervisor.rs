@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -268,7 +269,9 @@ impl Action<'_> {
             | Step::SwapDirectory { .. }
             | Step::TrimLog { .. } => {
                 let stage = self.witness.stage(&self.intent.start.heal);
-                return Ok(match files.native(step, &stage) {
+                let left = deadline_ms.saturating_sub(boot_clock_ms());
+                let deadline = Instant::now() + Duration::from_millis(left);
+                return Ok(match files.native(step, &stage, deadline) {
                     Ok(()) => {
                         self.reports.push(report(step.name(), ""));
                         Next::Go
@@ -345,6 +348,7 @@ impl Action<'_> {
         let environment = std::collections::BTreeMap::from([
             ("PM2_HOME".to_owned(), daemon.home.display().to_string()),
             ("PATH".to_owned(), search_path),
+            ("FORCE_COLOR".to_owned(), "0".to_owned()),
         ]);
         let writable = vec![daemon.home.clone()];
         let confined = self.abi >= 3;

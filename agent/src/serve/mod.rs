@@ -14,12 +14,12 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::protocol::{Answer, Frame, Refusal, RefusalCode, Request};
-use crate::runner::{Runner, descendants};
+use crate::runner::Runner;
 use crate::witness::refuse;
 
 /// Requests of one connection that are worked on at once.
@@ -27,6 +27,9 @@ pub const REQUESTS_MAX: usize = 32;
 
 /// Added to a request's deadline before it is answered over the head of its worker.
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
+
+/// How often the end looks again: an answer is written outside of the lock that it waits with.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Time for requests that change something to come to their end after the input ended.
 const CHANGES_END: Duration = Duration::from_mins(10);
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     changed: Condvar,
     output: Mutex<Box<dyn Write + Send>>,
     broken: AtomicBool,
+    /// Answers that are no longer pending and not yet written.
+    sending: AtomicUsize,
 }
 
 /// A request that has not been answered.
@@ -56,13 +61,22 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves one connection until its input ends.
+/// How a connection ended.
+#[derive(Debug)]
+pub struct Served {
+    pub code: ExitCode,
+    /// Supervisors that may be alive: the only children that this process must leave alone when it ends.
+    pub supervisors: BTreeSet<i32>,
+}
+
+/// Serves one connection until its input ends. Probes that still run are the caller's to end
+/// ([`crate::command`] does): only it knows which children of the process are an agent's.
 pub fn serve(
     runner: Runner,
     complaint: Option<String>,
     mut input: impl Read,
     output: impl Write + Send + 'static,
-) -> ExitCode {
+) -> Served {
     let shared = Arc::new(Shared {
         runner,
         complaint,
@@ -72,6 +86,7 @@ pub fn serve(
         changed: Condvar::new(),
         output: Mutex::new(Box::new(output)),
         broken: AtomicBool::new(false),
+        sending: AtomicUsize::new(0),
     });
     std::thread::spawn({
         let shared = Arc::clone(&shared);
@@ -96,7 +111,8 @@ pub fn serve(
         }
     };
     shared.end();
-    code
+    let supervisors = lock(&shared.supervisors).clone();
+    Served { code, supervisors }
 }
 
 /// The next frame; `None` at the end of the input between two frames.
@@ -226,11 +242,13 @@ impl Shared {
 
     /// Answers a request unless its deadline or a cancel did so before.
     fn finish(&self, id: u64, answer: &Answer, body: Vec<u8>) {
+        self.sending.fetch_add(1, Ordering::SeqCst);
         let open = lock(&self.pending).remove(&id).is_some();
-        self.changed.notify_all();
         if open {
             self.send(id, answer, body);
         }
+        self.sending.fetch_sub(1, Ordering::SeqCst);
+        self.changed.notify_all();
     }
 
     fn refuse(&self, id: u64, refusal: Refusal) {
@@ -297,26 +315,26 @@ impl Shared {
         }
     }
 
-    /// Lets changes come to their end, then ends the probes.
+    /// Lets changes come to their end and tells everything else to stop.
     fn end(&self) {
         let mut pending = lock(&self.pending);
         for request in pending.values().filter(|request| !request.changes) {
             request.cancelled.store(true, Ordering::Relaxed);
         }
         let end = Instant::now() + CHANGES_END;
-        while pending.values().any(|request| request.changes) {
+        while pending.values().any(|request| request.changes)
+            || self.sending.load(Ordering::SeqCst) > 0
+        {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             pending = self
                 .changed
-                .wait_timeout(pending, left)
+                .wait_timeout(pending, left.min(LOOK_AGAIN))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        drop(pending);
-        descendants::end_children_but(&lock(&self.supervisors).clone());
     }
 }
 

@@ -5,11 +5,15 @@
 //! link, and what lies below it under the link's own path. A member that names a single path is looked at through
 //! such a link, because what it leads to is what a step would write.
 //!
+//! Without digests a walk is a plain stat walk: one `statx` an entry. It leaves out the extended attributes and ACLs of
+//! files and directories, because `ctime` in the [`StatKey`] tells of their changes too. It says whether something
+//! changed; a state to come back to is taken with digests.
+//!
 //! What cannot be looked at is reported with the reason and never taken for absent. Nothing is written here.
 
 mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -21,7 +25,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, StatxFlags};
 
 use crate::protocol::{Refusal, RefusalCode};
-use crate::roots::{Roots, absent, by_handle};
+use crate::roots::{Roots, absent};
 use crate::tree::{Content, EntryState, Manifest, Pattern, StatKey, TreePath};
 
 pub(crate) use state::{MARK, digest, key_of, reopen, value};
@@ -464,24 +468,17 @@ impl Walk<'_> {
                 size: key.size,
                 digest: None,
             },
-            FileType::Directory => Content::Directory,
-            FileType::RegularFile | FileType::Symlink => {
-                return state_at(directory.as_fd(), name, self.digests);
-            }
-            FileType::Fifo
+            FileType::Directory if !self.digests => Content::Directory,
+            FileType::RegularFile
+            | FileType::Directory
+            | FileType::Symlink
+            | FileType::Fifo
             | FileType::Socket
             | FileType::CharacterDevice
             | FileType::BlockDevice
-            | FileType::Unknown => Content::Other,
+            | FileType::Unknown => return state_at(directory.as_fd(), name, self.digests),
         };
-        // By name and not through a handle of its own: a third of the system calls. A name that changes hands in
-        // between is a change that the next look sees.
-        let mut at = by_handle(directory.as_fd()).into_bytes();
-        at.push(b'/');
-        at.extend_from_slice(name);
-        let Some(xattrs) = absent(state::xattrs(&at, false))? else {
-            return Ok(None);
-        };
+        let xattrs = BTreeMap::new();
         Ok(Some(EntryState {
             content,
             meta: state::meta(&key, xattrs),

@@ -66,7 +66,7 @@ pub fn state_of(handle: BorrowedFd<'_>, digest: bool) -> io::Result<EntryState> 
             | FileType::BlockDevice
             | FileType::Unknown => Content::Other,
         };
-        let xattrs = xattrs(by_handle(handle), true)?;
+        let xattrs = xattrs(by_handle(handle))?;
         if !digest || self::key(&stat_of(handle)?) == key {
             return Ok(EntryState {
                 content,
@@ -160,16 +160,10 @@ pub(crate) fn digest(file: &mut File) -> io::Result<Digest> {
     }
 }
 
-/// All extended attributes that we may see; `follow` for a path that is a handle's.
-pub(super) fn xattrs(path: impl AsRef<[u8]>, follow: bool) -> io::Result<BTreeMap<String, String>> {
+/// All extended attributes that we may see, by the path of a handle.
+pub(super) fn xattrs(path: impl AsRef<[u8]>) -> io::Result<BTreeMap<String, String>> {
     let path = path.as_ref();
-    let list = |buffer: &mut [u8]| {
-        if follow {
-            rustix::fs::listxattr(path, buffer)
-        } else {
-            rustix::fs::llistxattr(path, buffer)
-        }
-    };
+    let list = |buffer: &mut [u8]| rustix::fs::listxattr(path, buffer);
     let mut names = vec![0; 1024];
     let length = match list(&mut names) {
         Err(Errno::RANGE) => {
@@ -188,7 +182,7 @@ pub(super) fn xattrs(path: impl AsRef<[u8]>, follow: bool) -> io::Result<BTreeMa
         if name.is_empty() || name == MARK.as_bytes() {
             continue;
         }
-        if let Some(value) = value(path, name, follow)? {
+        if let Some(value) = value(path, name)? {
             let mut hex = String::with_capacity(value.len() * 2);
             for byte in value {
                 write!(hex, "{byte:02x}").map_err(io::Error::other)?;
@@ -200,14 +194,8 @@ pub(super) fn xattrs(path: impl AsRef<[u8]>, follow: bool) -> io::Result<BTreeMa
 }
 
 /// One value; `None` if it went away since it was listed.
-pub(crate) fn value(path: &[u8], name: &[u8], follow: bool) -> io::Result<Option<Vec<u8>>> {
-    let get = |buffer: &mut [u8]| {
-        if follow {
-            rustix::fs::getxattr(path, name, buffer)
-        } else {
-            rustix::fs::lgetxattr(path, name, buffer)
-        }
-    };
+pub(crate) fn value(path: &[u8], name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let get = |buffer: &mut [u8]| rustix::fs::getxattr(path, name, buffer);
     let mut buffer = vec![0; 256];
     let length = match get(&mut buffer) {
         Err(Errno::RANGE) => {

@@ -43,6 +43,8 @@ fn whatever_a_step_does_it_is_gone_soon_after_its_deadline() {
         let mut bystander = Command::new("sleep")
             .arg("1000")
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let began = Instant::now();

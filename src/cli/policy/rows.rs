@@ -26,12 +26,14 @@ pub(super) struct Row {
 /// Reads all rows; the first that is malformed is named.
 pub(super) fn read(file: &str, text: &str, stack: &Stack) -> Result<Vec<Row>, CliError> {
     let bad = |message: String| CliError {
-        code: "malformed_results",
+        code: "malformed_results".into(),
         message,
         hint: Some(
             "a JSON array of objects was expected, each with at least checkName and status"
                 .to_owned(),
         ),
+        causes: Vec::new(),
+        approval: None,
         exit: code::FAILED,
     };
     let value: Value = serde_json::from_str(text)
@@ -47,7 +49,7 @@ pub(super) fn read(file: &str, text: &str, stack: &Stack) -> Result<Vec<Row>, Cl
         .enumerate()
         .map(|(place, given)| {
             row(given, stack).map_err(|(name, message)| CliError {
-                code: "malformed_result",
+                code: "malformed_result".into(),
                 message: match name {
                     Some(name) => format!(
                         "result {} (`{}`) in `{file}`: {message}",
@@ -57,6 +59,8 @@ pub(super) fn read(file: &str, text: &str, stack: &Stack) -> Result<Vec<Row>, Cl
                     None => format!("result {} in `{file}`: {message}", place + 1),
                 },
                 hint: None,
+                causes: Vec::new(),
+                approval: None,
                 exit: code::FAILED,
             })
         })

@@ -23,7 +23,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Policy, CliError> {
     match errors.first() {
         None => Ok(policy),
         Some(first) => Err(CliError {
-            code: "bad_config",
+            code: "bad_config".into(),
             message: first.to_string(),
             hint: (errors.len() > 1).then(|| {
                 errors[1..]
@@ -32,6 +32,8 @@ pub(super) fn read(file: &str, text: &str) -> Result<Policy, CliError> {
                     .collect::<Vec<_>>()
                     .join("\n")
             }),
+            causes: Vec::new(),
+            approval: None,
             exit: code::FAILED,
         }),
     }

@@ -1,6 +1,7 @@
 //! Real files in a folder of their own, read as the daemon reads them.
 
 mod refusals;
+mod rows;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};

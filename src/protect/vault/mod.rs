@@ -13,11 +13,14 @@
 //! It reads nothing from hosts and decides nothing about age: [`super::capture`] fills it, [`super::retention`] says
 //! what may go. Contents are packed and proven by digest; they are not sealed yet, the container has the place for it.
 
+mod commit;
 mod files;
 mod object;
 mod place;
+mod proof;
 mod record;
 mod shelf;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -57,8 +60,8 @@ impl DirVault {
         &self,
         work: impl FnOnce(&Arc<Shelf>) -> Result<T, VaultError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, VaultError>> {
-        let shelf = Arc::clone(&self.shelf);
-        Box::pin(blocking(move || work(&shelf)))
+        let owner = Arc::clone(&self.shelf);
+        Box::pin(blocking(move || work(&owner)))
     }
 }
 
@@ -89,9 +92,9 @@ impl BlobSink for Sink {
             return Box::pin(std::future::ready(Ok(())));
         }
         Box::pin(async move {
-            let shelf = Arc::clone(&self.shelf);
+            let owner = Arc::clone(&self.shelf);
             let (spill, buffer) = (self.spill.take(), std::mem::take(&mut self.buffer));
-            self.spill = Some(blocking(move || shelf.spill(spill, &buffer)).await?);
+            self.spill = Some(blocking(move || owner.spill(spill, &buffer)).await?);
             Ok(())
         })
     }

@@ -141,14 +141,14 @@ impl Packers {
             Some(packer) => packer,
             None => zstd::bulk::Compressor::new(LEVEL)?,
         };
-        let packed = packer.compress(plain)?;
+        let smaller = packer.compress(plain)?;
         let mut kept = lock(&self.packers);
         if kept.len() < KEPT_MAX {
             kept.push(packer);
         }
         drop(kept);
-        let (codec, payload) = if packed.len() < plain.len() {
-            (Codec::Zstd, packed.as_slice())
+        let (codec, payload) = if smaller.len() < plain.len() {
+            (Codec::Zstd, smaller.as_slice())
         } else {
             (Codec::Plain, plain)
         };

@@ -115,9 +115,8 @@ fn connects(
 /// from OPEN.
 const fn legal(from: BreakerState, to: BreakerState) -> bool {
     match (from, to) {
-        (BreakerState::Closed | BreakerState::Open, BreakerState::Closed | BreakerState::Open)
-        | (BreakerState::Open, BreakerState::HalfOpen)
-        | (BreakerState::HalfOpen, BreakerState::Closed | BreakerState::Open) => true,
+        (_, BreakerState::Closed | BreakerState::Open)
+        | (BreakerState::Open, BreakerState::HalfOpen) => true,
         (BreakerState::Closed | BreakerState::HalfOpen, BreakerState::HalfOpen) => false,
     }
 }

@@ -6,6 +6,7 @@ use super::job::Job;
 use super::script::{bodies, body, json, row, rows};
 use crate::model::id::IncidentId;
 use crate::model::incident::Incident;
+use crate::model::name::CheckName;
 use crate::seam::StoreError;
 use crate::seam::store::Query;
 
@@ -37,7 +38,7 @@ pub(super) async fn write(
         [
             id.as_str().into(),
             incident.app.as_str().into(),
-            incident.check.as_ref().map(|check| check.as_str()).into(),
+            incident.check.as_ref().map(CheckName::as_str).into(),
             incident.kind.as_str().into(),
             incident.state.as_str().into(),
             incident.status.as_str().into(),

@@ -1,4 +1,4 @@
-//! The real store: SQLite, one writer, a few readers.
+//! The real store: `SQLite`, one writer, a few readers.
 //!
 //! `state.db` in the state directory, write-ahead log, `synchronous=FULL`: what was answered with success survives a loss
 //! of power. One task writes ([`writer`]) and groups what waits into one commit; readers stand apart. The store checks
@@ -67,7 +67,7 @@ pub struct Limits {
     pub queue_wait: Option<Duration>,
     /// How long a caller waits for the answer to what the writer has taken; what was written is unknown when it runs out.
     pub answer_wait: Option<Duration>,
-    /// How long SQLite waits for a lock that another program holds on the file.
+    /// How long `SQLite` waits for a lock that another program holds on the file.
     pub busy_wait: Duration,
     /// Age of the oldest start or cure that guards are shown.
     pub history_of_guards: Duration,
@@ -82,10 +82,10 @@ impl Default for Limits {
             group_max: 100,
             readers: 3,
             queue_wait: Some(Duration::from_secs(30)),
-            answer_wait: Some(Duration::from_secs(60)),
+            answer_wait: Some(Duration::from_mins(1)),
             busy_wait: Duration::from_secs(5),
-            history_of_guards: Duration::from_secs(24 * 3600),
-            notice_repeat: Duration::from_secs(4 * 3600),
+            history_of_guards: Duration::from_hours(24),
+            notice_repeat: Duration::from_hours(4),
         }
     }
 }
@@ -114,7 +114,7 @@ impl SqliteStore {
     /// Opens the state in `dir` and makes it when there is none. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// When the directory is unsafe or in use, the state is from a later version, or SQLite refuses.
+    /// When the directory is unsafe or in use, the state is from a later version, or `SQLite` refuses.
     pub async fn open(dir: &Path, at: &Moment) -> Result<Self, OpenError> {
         Self::open_with(dir, at, Limits::default()).await
     }

@@ -1,4 +1,4 @@
-//! Opening the state directory: rights, lock, version of SQLite, copy before a migration, migration.
+//! Opening the state directory: rights, lock, version of `SQLite`, copy before a migration, migration.
 //!
 //! Everything that makes the state unsafe to use is refused here with what to do about it; nothing is repaired.
 
@@ -24,7 +24,7 @@ use crate::model::time::Moment;
 use crate::record::audit::Link;
 use crate::seam::StoreError;
 
-/// The oldest SQLite that is used: before it, a reset of the write-ahead log could corrupt the database.
+/// The oldest `SQLite` that is used: before it, a reset of the write-ahead log could corrupt the database.
 const SQLITE_MIN: [u32; 3] = [3, 51, 3];
 
 /// Copies made before migrations that are kept.
@@ -175,6 +175,8 @@ fn options(path: &Path, busy_wait: Duration) -> SqliteConnectOptions {
         .busy_timeout(busy_wait)
         // The database is a file that somebody may have put there: nothing in its schema may call functions.
         .pragma("trusted_schema", "OFF")
+        // After a burst the log shrinks again.
+        .pragma("journal_size_limit", "67108864")
         .statement_cache_capacity(200)
         .thread_name(|_| "store".to_owned())
         .disable_statement_logging()
@@ -224,7 +226,8 @@ fn is_new_enough(version: &str) -> bool {
     parts.is_some_and(|parts| parts.len() >= 3 && parts[..] >= SQLITE_MIN[..])
 }
 
-/// It must be ours and closed to others: what is decided from it is run as root.
+/// It must be ours, and others may not write into it: what is decided from it is run as root. They may look into it; the
+/// files themselves are closed to them.
 fn check_directory(dir: &Path) -> Result<(), OpenError> {
     let io = |operation| {
         move |source| OpenError::Io {
@@ -233,7 +236,7 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
             source,
         }
     };
-    if let Err(error) = DirBuilder::new().mode(0o700).create(dir)
+    if let Err(error) = DirBuilder::new().mode(0o711).create(dir)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         return Err(io("make the directory")(error));
@@ -246,10 +249,10 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
             remedy: "name a directory of its own for the state".to_owned(),
         });
     }
-    check_rights(dir, &metadata, 0o700)
+    check_rights(dir, &metadata, 0o022)
 }
 
-fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), OpenError> {
+fn check_rights(path: &Path, metadata: &fs::Metadata, denied: u32) -> Result<(), OpenError> {
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own {
         return Err(OpenError::Unsafe {
@@ -262,17 +265,17 @@ fn check_rights(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), O
         });
     }
     let found = metadata.permissions().mode() & 0o7777;
-    if found & 0o077 != 0 {
+    if found & denied != 0 {
         return Err(OpenError::Unsafe {
             path: path.to_owned(),
-            why: format!("can be used by others: its mode is {found:04o}"),
-            remedy: format!("chmod {mode:o} '{}'", path.display()),
+            why: format!("gives others too much: its mode is {found:04o}"),
+            remedy: format!("chmod {:o} '{}'", found & !denied, path.display()),
         });
     }
     Ok(())
 }
 
-/// Made here with its rights, because SQLite would make it with those of the umask; the files beside it inherit them.
+/// Made here with its rights, because `SQLite` would make it with those of the umask; the files beside it inherit them.
 fn check_file(path: &Path) -> Result<(), OpenError> {
     let io = |operation| {
         move |source| OpenError::Io {
@@ -298,7 +301,14 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
             remedy: "move it away".to_owned(),
         });
     }
-    check_rights(path, &metadata, 0o600)
+    check_rights(path, &metadata, 0o077)?;
+    // SQLite syncs the entries of files that it makes; this one was made here.
+    sync_directory(path).map_err(io("sync the directory of"))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    File::open(dir)?.sync_all()
 }
 
 async fn migrate(
@@ -399,10 +409,8 @@ async fn copy(
         .await
         .map_err(database)?;
     file.sync_all().map_err(io("sync"))?;
+    sync_directory(&target).map_err(io("sync the directory of"))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io("sync"))?;
     remove_old_copies(dir).map_err(io("remove what is older than"))
 }
 

@@ -203,7 +203,7 @@ pub(super) fn conflict(what: impl Into<String>) -> StoreError {
     StoreError::Conflict { what: what.into() }
 }
 
-/// A count of the model as SQLite's integer.
+/// A count of the model as an integer of `SQLite`.
 pub(super) fn integer(value: u64, operation: &'static str) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| refused(operation, format!("{value} is out of range")))
 }

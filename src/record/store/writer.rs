@@ -4,7 +4,7 @@
 //! only after the commit. What can go wrong:
 //!
 //! - a job is refused (conflict, denial, broken constraint): its savepoint is taken back, the others stand;
-//! - SQLite rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
+//! - `SQLite` rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
 //!   alone; a gate is asked once, so a job whose gate already answered is told that nothing was written;
 //! - the commit fails: what is on disk is unknown, every job of the transaction is told so, and the writer never writes
 //!   again. No retry on the same handle: a failed fsync may have dropped the pages it was to write.
@@ -14,11 +14,11 @@ use std::sync::Arc;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Limits;
-use super::job::{self, Ended, Head};
+use super::job::{self, Ended, Head, ReadAhead};
 use super::lock::Lock;
 use super::prune::{self, Cut};
 use super::script::{failed, refused};
+use super::{Limits, heals};
 use crate::seam::{Changes, StoreError};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -38,6 +38,12 @@ pub(super) enum Task {
         answer: Answer<u64>,
     },
     Close {
+        answer: Answer<()>,
+    },
+    /// Statements of a test, to bring the database into a bad state.
+    #[cfg(test)]
+    Raw {
+        sql: &'static str,
         answer: Answer<()>,
     },
 }
@@ -104,6 +110,11 @@ impl Writer {
                         other = Some(task);
                         break;
                     }
+                    #[cfg(test)]
+                    Task::Raw { sql, answer } => {
+                        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
+                        tell(answer, done.map(|_| ()).map_err(failed("test")));
+                    }
                 }
                 if group.len() < self.limits.group_max {
                     next = queue.try_recv().ok();
@@ -120,6 +131,8 @@ impl Writer {
                 }
                 Some(Task::Close { answer }) => closed = Some(answer),
                 Some(Task::Apply { .. } | Task::Touch { .. }) | None => {}
+                #[cfg(test)]
+                Some(Task::Raw { .. }) => {}
             }
         }
         queue.close();
@@ -149,6 +162,8 @@ impl Writer {
             return Ok(());
         }
         let before = self.head;
+        let heals = group.iter().flat_map(Waiting::heals).collect();
+        let mut ahead = ReadAhead::of(&mut self.connection, heals).await;
         let mut fates = Vec::with_capacity(group.len());
         let mut lost = false;
         for waiting in &mut group {
@@ -157,7 +172,7 @@ impl Writer {
                 continue;
             }
             let asked = waiting.work.has_gate();
-            fates.push(match self.one(&mut waiting.work).await {
+            fates.push(match self.one(&mut waiting.work, &mut ahead).await {
                 Ended::Written => Fate::Written { asked },
                 Ended::Refused(error) => Fate::Refused(error),
                 Ended::Lost(error) => {
@@ -173,7 +188,7 @@ impl Writer {
         self.commit(group.into_iter().zip(fates)).await
     }
 
-    /// After a transaction that SQLite rolled back.
+    /// After a transaction that `SQLite` rolled back.
     async fn again(&mut self, group: Vec<Waiting>, fates: Vec<Fate>) -> Result<(), Broken> {
         for (mut waiting, fate) in group.into_iter().zip(fates) {
             match fate {
@@ -191,7 +206,7 @@ impl Writer {
                         continue;
                     }
                     let before = self.head;
-                    match self.one(&mut waiting.work).await {
+                    match self.one(&mut waiting.work, &mut ReadAhead::default()).await {
                         Ended::Written => {
                             let fate = Fate::Written { asked: false };
                             self.commit(std::iter::once((waiting, fate))).await?;
@@ -207,10 +222,17 @@ impl Writer {
         Ok(())
     }
 
-    async fn one(&mut self, work: &mut Work) -> Ended {
+    async fn one(&mut self, work: &mut Work, ahead: &mut ReadAhead) -> Ended {
         match work {
             Work::Changes(changes) => {
-                job::run(&mut self.connection, &mut self.head, changes, &self.limits).await
+                job::run(
+                    &mut self.connection,
+                    &mut self.head,
+                    ahead,
+                    changes,
+                    &self.limits,
+                )
+                .await
             }
             Work::Touch => job::touch(&mut self.connection).await,
         }
@@ -242,7 +264,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Fails only when SQLite has rolled back by itself.
+    /// Fails only when `SQLite` has rolled back by itself.
     async fn roll_back(&mut self, head: Head) {
         self.head = head;
         if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
@@ -276,6 +298,16 @@ impl Writer {
     }
 }
 
+impl Waiting {
+    /// Ids of the heals it writes.
+    fn heals(&self) -> Vec<String> {
+        match &self.work {
+            Work::Changes(changes) => changes.writes.iter().filter_map(heals::key).collect(),
+            Work::Touch => Vec::new(),
+        }
+    }
+}
+
 impl Work {
     fn has_gate(&self) -> bool {
         match self {
@@ -304,5 +336,7 @@ fn refuse(task: Task) {
             tell(answer, Err(StoreError::Closed));
         }
         Task::Prune { answer, .. } => tell(answer, Err(StoreError::Closed)),
+        #[cfg(test)]
+        Task::Raw { answer, .. } => tell(answer, Err(StoreError::Closed)),
     }
 }

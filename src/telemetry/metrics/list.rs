@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::heal::HealState;
 use crate::model::word::words;
 
 words! {
@@ -22,6 +23,30 @@ words! {
     HealEnd, "end of a heal" {
         Cured = "cured", NotCured = "not_cured", Kept = "kept", Undone = "undone", UndoBlocked = "undo_blocked",
         UndoFailed = "undo_failed", Aborted = "aborted",
+    }
+}
+
+impl HealEnd {
+    /// The end that a state is; `None` while the heal goes on.
+    pub const fn of(state: &HealState) -> Option<Self> {
+        match state {
+            HealState::Cured { .. } => Some(Self::Cured),
+            HealState::NotCured { .. } => Some(Self::NotCured),
+            HealState::Kept { .. } => Some(Self::Kept),
+            HealState::Undone { .. } => Some(Self::Undone),
+            HealState::UndoBlocked { .. } => Some(Self::UndoBlocked),
+            HealState::UndoFailed { .. } => Some(Self::UndoFailed),
+            HealState::Aborted { .. } => Some(Self::Aborted),
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. } => None,
+        }
     }
 }
 

@@ -64,7 +64,9 @@ struct Inner {
 #[derive(Default)]
 struct Apps {
     own: BTreeSet<AppName>,
-    values: BTreeMap<&'static str, BTreeMap<AppName, f64>>,
+    values: BTreeMap<&'static str, BTreeMap<AppName, u64>>,
+    /// Sums over the applications without series of their own.
+    other: BTreeMap<&'static str, u64>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -212,18 +214,26 @@ impl Metrics {
         }
     }
 
-    fn set_app(&self, name: &'static str, app: &AppName, value: f64) {
+    fn set_app(&self, name: &'static str, app: &AppName, value: u64) {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        if apps.own.len() < APPS_MAX && app.as_str() != OTHER {
+        if apps.own.len() < APPS_MAX && app.as_str() != OTHER && !apps.is_folded(app) {
             apps.own.insert(app.clone());
         }
         let own = apps.own.contains(app);
-        let values = apps.values.entry(name).or_default();
-        let before = values.insert(app.clone(), value);
+        let before = apps
+            .values
+            .entry(name)
+            .or_default()
+            .insert(app.clone(), value);
         if own {
-            self.set(name, &[app.as_str()], value);
-        } else if before != Some(value) {
-            self.set(name, &[OTHER], folded(&apps, name));
+            self.set(name, &[app.as_str()], number(value));
+        } else {
+            let sum = apps.other.entry(name).or_default();
+            *sum = sum
+                .saturating_sub(before.unwrap_or(0))
+                .saturating_add(value);
+            let sum = *sum;
+            self.set(name, &[OTHER], number(sum));
         }
     }
 
@@ -240,20 +250,32 @@ impl Metrics {
         for values in apps.values.values_mut() {
             values.retain(|app, _| configured.contains(app));
         }
-        for name in apps.values.keys() {
+        let sums: BTreeMap<&'static str, Option<u64>> = apps
+            .values
+            .iter()
+            .map(|(name, values)| {
+                let mut folded = values
+                    .iter()
+                    .filter(|(app, _)| !apps.own.contains(*app))
+                    .map(|(_, value)| *value)
+                    .peekable();
+                let sum = folded.peek().is_some().then(|| folded.sum());
+                (*name, sum)
+            })
+            .collect();
+        for (name, sum) in sums {
+            let Some(family) = self.0.gauges.get(name) else {
+                continue;
+            };
+            // An absent series is as good as a removed one.
             for app in &gone {
-                if let Some(family) = self.0.gauges.get(name) {
-                    // An absent series is as good as a removed one.
-                    drop(family.remove_label_values(&[app.as_str()]));
-                }
+                drop(family.remove_label_values(&[app.as_str()]));
             }
-            if apps
-                .values
-                .get(name)
-                .is_some_and(|values| values.len() > apps.own.len())
-            {
-                self.set(name, &[OTHER], folded(&apps, name));
-            } else if let Some(family) = self.0.gauges.get(name) {
+            if let Some(sum) = sum {
+                apps.other.insert(name, sum);
+                self.set(name, &[OTHER], number(sum));
+            } else {
+                apps.other.remove(name);
                 drop(family.remove_label_values(&[OTHER]));
             }
         }
@@ -270,13 +292,15 @@ impl Metrics {
     }
 }
 
-/// Sum over the applications without series of their own.
-fn folded(apps: &Apps, name: &str) -> f64 {
-    apps.values
-        .get(name)
-        .into_iter()
-        .flatten()
-        .filter(|(app, _)| !apps.own.contains(*app))
-        .map(|(_, value)| value)
-        .sum()
+impl Apps {
+    /// Is it counted with the others already? It stays there, so that no count stands in two series.
+    fn is_folded(&self, app: &AppName) -> bool {
+        !self.own.contains(app) && self.values.values().any(|values| values.contains_key(app))
+    }
+}
+
+/// A count as a gauge shows it. Exact up to 2^53, which no count here reaches.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+const fn number(count: u64) -> f64 {
+    count as f64
 }

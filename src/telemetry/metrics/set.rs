@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use super::{HealEnd, Health, Metrics, Success, Trigger};
+use super::{HealEnd, Health, Metrics, Success, Trigger, number};
 use crate::model::breaker::BreakerState;
 use crate::model::incident::{IncidentKind, IncidentState};
 use crate::model::name::AppName;
 use crate::model::reason::GuardName;
 use crate::model::word::{HealingMode, Status};
-
-/// A count as a gauge shows it. Exact up to 2^53, which no count here reaches.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-const fn number(count: u64) -> f64 {
-    count as f64
-}
 
 impl Metrics {
     /// Wall milliseconds of the start.
@@ -34,13 +28,13 @@ impl Metrics {
 
     /// One application after a round.
     pub fn set_app_checks(&self, app: &AppName, bad: u64, unknown: u64) {
-        self.set_app("healerd_app_bad_checks", app, number(bad));
-        self.set_app("healerd_app_unknown_checks", app, number(unknown));
+        self.set_app("healerd_app_bad_checks", app, bad);
+        self.set_app("healerd_app_unknown_checks", app, unknown);
     }
 
     /// Does the application's breaker admit nothing?
     pub fn set_app_breaker_open(&self, app: &AppName, open: bool) {
-        self.set_app("healerd_app_breaker_open", app, f64::from(u8::from(open)));
+        self.set_app("healerd_app_breaker_open", app, u64::from(open));
     }
 
     /// One check was run.

@@ -12,12 +12,12 @@ fn exercised() -> Metrics {
     let metrics = Metrics::new().unwrap();
     let second = Duration::from_secs(1);
     metrics.set_start(1_700_000_000_000);
-    Health::ALL
-        .iter()
-        .for_each(|health| metrics.set_apps(*health, 3));
-    HealingMode::ALL
-        .iter()
-        .for_each(|mode| metrics.set_apps_in_mode(*mode, 3));
+    for health in Health::ALL {
+        metrics.set_apps(*health, 3);
+    }
+    for mode in HealingMode::ALL {
+        metrics.set_apps_in_mode(*mode, 3);
+    }
     metrics.set_app_checks(&app(1), 2, 1);
     metrics.set_app_breaker_open(&app(1), true);
     metrics.check_ran(Status::Fail, second);

@@ -153,7 +153,7 @@ fn an_endless_body_is_left_after_a_mebibyte() {
 #[test]
 fn a_reset_is_no_answer() {
     let (port, thread) = serve(|stream| {
-        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
     });
     let facts = ask(port, "5s");
     assert_eq!(facts["reachable"], Fact::Bool(false));

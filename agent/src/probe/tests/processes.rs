@@ -1,35 +1,53 @@
 //! `program`, `process`, `unit` and `pm2` with real processes.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::{Fact, Ground, is_unknown, texts};
 use crate::probe::procfs::Process;
 
-/// A process of the application's user, killed when dropped.
-struct Running(Child);
+/// A process of the application's user that is no child of ours, killed with its group when dropped.
+struct Running(i32);
 
 impl Running {
     fn start(ground: &Ground, directory: &str, argv: &[&str]) -> Self {
-        let mut command = Command::new(argv[0]);
+        let mut command = Command::new("sh");
         command
-            .args(&argv[1..])
+            .args([
+                "-c",
+                "setsid \"$@\" >/dev/null 2>&1 </dev/null & echo $!",
+                "sh",
+            ])
+            .args(argv)
             .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .process_group(0)
+            .stdin(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(ground.target.uid).gid(ground.target.gid);
         }
-        Self(command.spawn().unwrap())
+        let output = command.output().unwrap();
+        let pid = String::from_utf8(output.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        // Until the name is its own it is still the shell that starts it.
+        let name = argv[0];
+        while Process::read(pid).is_some_and(|process| process.name != name) {
+            std::thread::yield_now();
+        }
+        Self(pid)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
+        use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+        let pid = Pid::from_raw(self.0).unwrap();
+        _ = kill_process_group(pid, Signal::KILL);
+        _ = kill_process(pid, Signal::KILL);
     }
 }
 
@@ -140,16 +158,22 @@ fn an_application_is_found_by_its_directory_or_script_and_a_tool_is_not() {
     let outside = Running::start(&ground, "/", &["sleep", "1000"]);
     let worker = Running::start(&ground, "/", &["dash", &script, "queue:work"]);
     let tool = Running::start(&ground, &root, &["tail", "-f", "artisan"]);
-    let pid = |running: &Running| i64::from(running.0.id());
-    let seen = |facts: &super::Facts| match &facts["pids"] {
-        Fact::List(items) => items
-            .iter()
-            .map(|item| match item {
-                Fact::Int(pid) => *pid,
-                other => panic!("{other:?}"),
-            })
-            .collect::<Vec<i64>>(),
-        other => panic!("{other:?}"),
+    let pid = |running: &Running| i64::from(running.0);
+    let seen = |facts: &super::Facts| {
+        let Fact::List(items) = &facts["pids"] else {
+            panic!("{facts:?}")
+        };
+        let number = |item: &Fact| match *item {
+            Fact::Int(pid) => Some(pid),
+            Fact::Unknown(_)
+            | Fact::Absent
+            | Fact::Bool(_)
+            | Fact::Text(_)
+            | Fact::List(_)
+            | Fact::Map(_)
+            | Fact::Secret { .. } => None,
+        };
+        items.iter().filter_map(number).collect::<Vec<i64>>()
     };
     let all = seen(&ground.ask("process", &json!({})));
     assert!(all.contains(&pid(&inside)), "{all:?}");

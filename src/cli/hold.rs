@@ -1,0 +1,225 @@
+//! `healerctl hold` and `resume`: stop automation, for good or while a command runs.
+//!
+//! The command is a program with its arguments; no shell reads it. Whatever happens to it, the hold that was made for it
+//! ends with it; only when that fails does it stay, and is told of.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+
+use super::args::Reason;
+use super::client::Client;
+use super::output::{CliError, Output, code, tell};
+use super::{ask, ids, table};
+use crate::control::wire::{Done, Heal, Hold, HoldRequest, ResumeRequest};
+use crate::model::name::{AppName, HostName};
+use crate::telemetry::redact::escape;
+
+/// Stops automation.
+pub(super) async fn hold(
+    client: &Client,
+    json: bool,
+    scope: &str,
+    length: Option<&str>,
+    why: &Reason,
+    command: &[OsString],
+) -> Result<Output, CliError> {
+    let scope = scope_of(scope)?;
+    if let Some(text) = length {
+        crate::config::parse_duration(text).map_err(CliError::usage)?;
+    }
+    let reason = if let (None, Some(program)) = (&why.reason, command.first()) {
+        format!("while {} runs", program.to_string_lossy())
+    } else {
+        ask::reason(why)?
+    };
+    let request = HoldRequest {
+        scope: scope.clone(),
+        reason,
+        length: length.map(str::to_owned),
+    };
+    let held: Hold = client.post("/hold", &request).await?;
+    let Some((program, arguments)) = command.split_first() else {
+        return Ok(Output::of(json, &held, || {
+            let mut text = list(std::slice::from_ref(&held));
+            text.push_str(&format!("next: `healerctl resume {scope}`\n"));
+            text
+        }));
+    };
+    let ran = run(program, arguments).await;
+    let resumed: Result<Done, CliError> = client
+        .post(
+            "/resume",
+            &ResumeRequest {
+                scope: scope.clone(),
+                keep: true,
+                undo: false,
+                reason: "the command ended".to_owned(),
+            },
+        )
+        .await;
+    if let Err(error) = resumed {
+        tell(&Output::error(&error, false).stderr);
+        tell(&format!(
+            "  hint: the hold of {scope} stays; end it with `healerctl resume {scope}`\n"
+        ));
+    }
+    Ok(Output::default().exit(ran?))
+}
+
+/// Runs a program with our own streams. A signal from the terminal reaches it too; we wait for its end either way, so
+/// that the hold covers all of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this program is the caller's own and runs as the caller, in the caller's terminal"
+)]
+async fn run(program: &OsString, arguments: &[OsString]) -> Result<u8, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::new(
+            code::FAILED,
+            "command",
+            format!("cannot run `{}`", escape(&program.to_string_lossy())),
+        )
+        .caused_by(&error)
+    };
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(failed)?;
+    let mut terms = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(failed)?;
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .spawn()
+        .map_err(failed)?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status.map_err(failed)?,
+            _ = interrupts.recv() => {}
+            _ = terms.recv() => {
+                let pid = child
+                    .id()
+                    .and_then(|pid| i32::try_from(pid).ok())
+                    .and_then(rustix::process::Pid::from_raw);
+                if let Some(pid) = pid {
+                    // It may have ended just now, which the next turn sees.
+                    rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+                }
+            }
+        }
+    };
+    let ended = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(u8::try_from(ended).unwrap_or(code::FAILED))
+}
+
+/// Lets automation go on.
+pub(super) async fn resume(
+    client: &Client,
+    json: bool,
+    scope: &str,
+    keep: bool,
+    undo: bool,
+    why: &Reason,
+) -> Result<Output, CliError> {
+    let scope = scope_of(scope)?;
+    let undo = if keep || undo {
+        undo
+    } else {
+        decide(client, &scope).await?
+    };
+    let request = ResumeRequest {
+        scope,
+        keep: !undo,
+        undo,
+        reason: ask::reason(why)?,
+    };
+    let done: Done = client.post("/resume", &request).await?;
+    Ok(super::done(json, &done))
+}
+
+/// Keep or undo only matters where a heal is frozen; then it is asked.
+async fn decide(client: &Client, scope: &str) -> Result<bool, CliError> {
+    let heals: Vec<Heal> = client.get("/heals", &[("open", "true".to_owned())]).await?;
+    let frozen: Vec<Heal> = heals
+        .into_iter()
+        .filter(|heal| match scope.split_once(':') {
+            Some(("app", app)) => heal.application_id == app,
+            Some(("host", host)) => heal.details.host == host,
+            _ => true,
+        })
+        .collect();
+    if frozen.is_empty() {
+        return Ok(false);
+    }
+    if !ask::is_interactive() {
+        return Err(CliError::usage(format!(
+            "{} unfinished heals may be frozen here, and what becomes of them was not said",
+            frozen.len()
+        ))
+        .hint("add --keep to leave what they did, or --undo to take it back"));
+    }
+    ask::confirm(
+        &super::heals::list(&frozen),
+        "Keep what these heals did? (no: nothing is resumed; use --undo)",
+        "",
+    )?;
+    Ok(false)
+}
+
+/// `all`, `host:NAME`, `app:NAME`; a bare name is an application's.
+fn scope_of(text: &str) -> Result<String, CliError> {
+    match text.split_once(':') {
+        None if text == "all" => Ok("all".to_owned()),
+        None => Ok(format!("app:{}", ids::name::<AppName>(text)?)),
+        Some(("app", name)) => Ok(format!("app:{}", ids::name::<AppName>(name)?)),
+        Some(("host", name)) => Ok(format!("host:{}", ids::name::<HostName>(name)?)),
+        Some(_) => Err(CliError::usage(format!("`{}` is no scope", escape(text)))
+            .hint("use all, host:NAME or app:NAME")),
+    }
+}
+
+/// A table of holds.
+pub(super) fn list(holds: &[Hold]) -> String {
+    table::rows(
+        ["SCOPE", "OWNER", "SINCE", "UNTIL", "REASON"],
+        holds.iter().map(|hold| {
+            [
+                hold.scope.clone(),
+                hold.owner.clone(),
+                hold.since.clone(),
+                hold.until.clone().unwrap_or_else(|| "resumed".to_owned()),
+                hold.reason.clone(),
+            ]
+        }),
+        "Nothing is held.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_an_application() {
+        for (text, want) in [
+            ("all", "all"),
+            ("shop", "app:shop"),
+            ("app:shop", "app:shop"),
+            ("host:local", "host:local"),
+        ] {
+            assert_eq!(scope_of(text).unwrap(), want);
+        }
+        for wrong in ["", "group:x", "app:", "app:../x", "host:a b"] {
+            assert_eq!(scope_of(wrong).unwrap_err().exit, code::USAGE, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_commands_exit_code_is_the_answer() {
+        assert_eq!(run(&"true".into(), &[]).await.unwrap(), 0);
+        assert_eq!(run(&"false".into(), &[]).await.unwrap(), 1);
+        assert_eq!(
+            run(&"/no/such/program".into(), &[]).await.unwrap_err().code,
+            "command"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! Contents of a backup's files: which must be pulled, pulling them, and remembering them for the next time.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use healer_agent::tree::{Content, Digest, EntryState, Manifest, StatKey, TreePath};
+
+use super::error::ProtectError;
+use super::reach::{PullError, Reach};
+use crate::model::app::App;
+use crate::model::backup::BackupManifest;
+use crate::model::time::Moment;
+use crate::seam::vault::WarmIndex;
+use crate::seam::{VaultError, World};
+
+/// How often a file that changed while it was read is tried again.
+const CHANGED_RETRIES: u32 = 3;
+/// Paths of an app that a warm index remembers.
+const WARM_MAX: usize = 200_000;
+/// A file changed so shortly before the backup may change again within the same tick of the host's clock, so its key
+/// proves nothing; it is read again the next time. As git does for its index.
+const RACY: Duration = Duration::from_secs(3);
+
+/// A file whose content is wanted, under all its names.
+pub(super) struct Pull {
+    paths: Vec<TreePath>,
+    pub(super) state: EntryState,
+}
+
+/// What pulling one file gave.
+pub(super) struct Pulled {
+    paths: Vec<TreePath>,
+    /// State with digest; `None`: it went away.
+    state: Option<EntryState>,
+    pub(super) stored_bytes: u64,
+}
+
+/// Size and digest of a file whose content is stored.
+pub(super) fn stored(entry: &EntryState) -> Option<(u64, Digest)> {
+    match &entry.content {
+        Content::File {
+            size,
+            digest: Some(digest),
+        } => Some((*size, *digest)),
+        Content::File { digest: None, .. }
+        | Content::Directory
+        | Content::Link { .. }
+        | Content::Other => None,
+    }
+}
+
+pub(super) fn regular(entry: &EntryState) -> Option<u64> {
+    match &entry.content {
+        Content::File { size, .. } => Some(*size),
+        Content::Directory | Content::Link { .. } | Content::Other => None,
+    }
+}
+
+/// What the warm index knows of these entries and the vault still holds.
+pub(super) async fn known(
+    world: &World,
+    warm: &WarmIndex,
+    manifests: [&Manifest; 2],
+) -> Result<HashMap<TreePath, (StatKey, Digest)>, ProtectError> {
+    let mut known: HashMap<TreePath, (StatKey, Digest)> = HashMap::new();
+    for (path, entry) in manifests.into_iter().flatten() {
+        if let (Some(entry), Some((key, digest))) = (entry, warm.get(path))
+            && entry.key == *key
+        {
+            known.insert(path.clone(), (*key, *digest));
+        }
+    }
+    if known.is_empty() {
+        return Ok(known);
+    }
+    let digests: HashSet<Digest> = known.values().map(|(_, digest)| *digest).collect();
+    let missing = world.vault.missing(digests.into_iter().collect()).await?;
+    known.retain(|_, (_, digest)| !missing.contains(digest));
+    Ok(known)
+}
+
+/// Fills in the digests that are known, and lists the files that must be read; one with several names once.
+pub(super) fn pulls(
+    entries: &mut Manifest,
+    known: &HashMap<TreePath, (StatKey, Digest)>,
+    wanted: impl Fn(&TreePath) -> bool,
+) -> Vec<Pull> {
+    let mut pulls: Vec<Pull> = Vec::new();
+    let mut linked: HashMap<StatKey, usize> = HashMap::new();
+    for (path, entry) in entries {
+        let Some(state) = entry else { continue };
+        let Content::File { digest, .. } = &mut state.content else {
+            continue;
+        };
+        if !wanted(path) {
+            continue;
+        }
+        if let Some((_, found)) = known.get(path) {
+            *digest = Some(*found);
+            continue;
+        }
+        if state.key.nlink > 1
+            && let Some(at) = linked.get(&state.key)
+            && let Some(pull) = pulls.get_mut(*at)
+        {
+            pull.paths.push(path.clone());
+            continue;
+        }
+        linked.insert(state.key, pulls.len());
+        pulls.push(Pull {
+            paths: vec![path.clone()],
+            state: state.clone(),
+        });
+    }
+    pulls
+}
+
+/// Pulls one file; one that changes meanwhile is looked at again.
+pub(super) async fn fetch(
+    world: &World,
+    reach: &Reach<'_>,
+    pull: Pull,
+) -> Result<Pulled, (TreePath, PullError)> {
+    let Pull { paths, mut state } = pull;
+    let Some(path) = paths.first().cloned() else {
+        return Ok(Pulled {
+            paths,
+            state: None,
+            stored_bytes: 0,
+        });
+    };
+    let at = |error| (path.clone(), error);
+    let vault = |error: VaultError| (path.clone(), PullError::Other(error.into()));
+    for _ in 0..=CHANGED_RETRIES {
+        let mut sink = world.vault.begin().await.map_err(vault)?;
+        match reach.pull(&path, state.key, &mut sink).await {
+            Ok(size) => {
+                let (digest, stored_bytes) = sink.finish().await.map_err(vault)?;
+                state.content = Content::File {
+                    size,
+                    digest: Some(digest),
+                };
+                return Ok(Pulled {
+                    paths,
+                    state: Some(state),
+                    stored_bytes,
+                });
+            }
+            Err(PullError::Changed) => {}
+            Err(error) => return Err(at(error)),
+        }
+        drop(sink);
+        match reach.look(&path).await.map_err(at)? {
+            Some(now) if regular(&now).is_some() => state = now,
+            other => {
+                return Ok(Pulled {
+                    paths,
+                    state: other,
+                    stored_bytes: 0,
+                });
+            }
+        }
+    }
+    Err(at(PullError::Changed))
+}
+
+/// Puts what was pulled in its places. One that went away is absent where a member names that very path, and else is
+/// no entry at all.
+pub(super) fn settle(entries: &mut Manifest, pulled: Pulled, single: impl Fn(&TreePath) -> bool) {
+    for path in pulled.paths {
+        match &pulled.state {
+            Some(state) => {
+                entries.insert(path, Some(state.clone()));
+            }
+            None if single(&path) => {
+                entries.insert(path, None);
+            }
+            None => {
+                entries.remove(&path);
+            }
+        }
+    }
+}
+
+pub(super) async fn remember(world: &World, app: &App, warm: WarmIndex, manifest: &BackupManifest) {
+    let mut index = warm;
+    let mut changed = false;
+    for (path, entry) in manifest.members.iter().chain(&manifest.base) {
+        let Some(entry) = entry else {
+            changed |= index.remove(path).is_some();
+            continue;
+        };
+        if let Some((_, digest)) = stored(entry)
+            && !racy(&entry.key, &manifest.taken)
+        {
+            let value = (entry.key, digest);
+            changed |= index.insert(path.clone(), value) != Some(value);
+        }
+    }
+    while index.len() > WARM_MAX {
+        changed = true;
+        index.pop_first();
+    }
+    if changed {
+        world.vault.keep_warm_index(&app.name, &index).await;
+    }
+}
+
+pub(super) fn racy(key: &StatKey, taken: &Moment) -> bool {
+    let before_ms = taken
+        .wall_ms
+        .saturating_sub(i64::try_from(RACY.as_millis()).unwrap_or(i64::MAX));
+    key.ctime.secs.saturating_mul(1000) >= before_ms
+}

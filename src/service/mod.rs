@@ -1,0 +1,394 @@
+//! The daemon put together: configuration → world → engine → sockets, and its signals until the end.
+//!
+//! The order is a promise: READY is told only after migration, recovery and the bind of the socket; a bad reload
+//! changes nothing; after TERM no new intent is written, and running actions go on under their own supervisors.
+
+mod stacks;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::catalogue::Catalogue;
+use crate::config::{self, ConfigErrors, Paths, Settings, Users};
+use crate::control;
+use crate::engine::{Engine, EngineError, Outside, Setup};
+use crate::guard::mode::Modes;
+use crate::host::LocalHost;
+use crate::host::local::Launch;
+use crate::model::id::IdMaker;
+use crate::model::name::HostName;
+use crate::model::time::Moment;
+use crate::protect::vault::{DirVault, Place};
+use crate::record::store::{Limits, SqliteStore};
+use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Store, World, Write};
+use crate::system::{CronPulse, OsRandom, RealClock, Signal, Signals};
+use crate::telemetry::heartbeat::Heartbeat;
+use crate::telemetry::metrics::{self, Metrics, Success};
+use crate::telemetry::sd::{self, Progress};
+use crate::telemetry::webhook::Webhook;
+
+pub use stacks::{StacksError, read as read_stacks};
+
+/// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why the daemon does not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Stacks(#[from] StacksError),
+    #[error("{what}")]
+    Start {
+        what: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Whether something was written is not known; the next start reads what is there.
+    #[error("the engine stopped")]
+    Engine(#[from] EngineError),
+}
+
+fn cannot<E: std::error::Error + Send + Sync + 'static>(
+    what: impl Into<String>,
+) -> impl FnOnce(E) -> ServiceError {
+    let what = what.into();
+    move |source| ServiceError::Start {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// Everything that a start reads from files, checked whole.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub catalogue: Catalogue,
+    pub warnings: Vec<String>,
+}
+
+/// Reads configuration and stack files.
+///
+/// # Errors
+/// Every mistake in them.
+pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
+    let catalogue = stacks::read(&paths.stacks_dir, paths.daemon_uid)?;
+    let names: BTreeSet<_> = catalogue.stacks().map(|stack| stack.name.clone()).collect();
+    let (settings, warnings) = config::load(paths, &config::environment(), Some(&names))?;
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    Ok(Loaded {
+        settings,
+        catalogue,
+        warnings,
+    })
+}
+
+/// Runs until a signal or a failure that ends the daemon.
+///
+/// # Errors
+/// Why it did not start, or had to end.
+pub async fn run(paths: Paths) -> Result<(), ServiceError> {
+    let loaded = load(&paths)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let settings = Arc::new(loaded.settings);
+    let metrics = Arc::new(Metrics::new().map_err(cannot("metrics cannot be made"))?);
+    let progress = Arc::new(Progress::new());
+    let clock: Arc<dyn Clock> =
+        Arc::new(RealClock::new().map_err(cannot("the clocks cannot be read"))?);
+    let mut signals = Signals::new().map_err(cannot("signals cannot be taken"))?;
+    let world = world(&paths, &settings, Arc::clone(&clock)).await?;
+    let notifier = notifier(&settings)?;
+
+    let pulse = match CronPulse::start().await {
+        Ok(pulse) => Some(Arc::new(pulse) as Arc<dyn crate::seam::Pulse>),
+        Err(error) => {
+            tracing::warn!(reason = %error, "no pulse; the engine's own timer does it all");
+            None
+        }
+    };
+    let outside = Outside {
+        pulse,
+        notices: notifier
+            .clone()
+            .map(|notifier| (notifier, settings.notify.repeat)),
+        metrics: Arc::clone(&metrics),
+        progress: Arc::clone(&progress),
+    };
+    let setup = setup(&settings, loaded.catalogue);
+    let (mut engine, mut fatal) = Engine::start(Arc::clone(&world), &setup, outside).await?;
+    metrics.set_start(clock.now().wall_ms);
+
+    let mut helpers = Vec::new();
+    if let Some(address) = settings.metrics.listen {
+        let listener = metrics::bind(address)
+            .await
+            .map_err(cannot(format!("metrics cannot be served on {address}")))?;
+        helpers.push(tokio::spawn(drop_result(metrics::serve(
+            listener,
+            Metrics::clone(&metrics),
+        ))));
+    }
+    let socket = control::bind(&settings.control.socket, settings.control.group).map_err(
+        cannot(format!(
+            "the control socket {} cannot be opened",
+            settings.control.socket.display()
+        )),
+    )?;
+    let (roles, latest_roles) = tokio::sync::watch::channel(settings.control.roles.clone());
+    let state = control::ControlState {
+        handle: engine.handle(),
+        roles: latest_roles,
+        metrics: Arc::clone(&metrics),
+        notifier,
+        progress: Arc::clone(&progress),
+    };
+    let (close, closed) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(control::serve(socket, state, closed));
+    if let Some(heartbeat) = &settings.heartbeat {
+        let beat = Heartbeat::new(heartbeat.url.reveal())
+            .map_err(cannot("the heartbeat cannot be set up"))?;
+        let (clock, progress, every) = (Arc::clone(&clock), Arc::clone(&progress), heartbeat.every);
+        helpers.push(tokio::spawn(async move {
+            beat.run(clock.as_ref(), &progress, every).await
+        }));
+    }
+    if let Some(interval) = sd::watchdog_interval() {
+        let (clock, progress) = (Arc::clone(&clock), Arc::clone(&progress));
+        helpers.push(tokio::spawn(async move {
+            sd::feed_watchdog(clock.as_ref(), &progress, interval).await
+        }));
+    }
+    let status = |count: usize| format!("watching {count} applications");
+    sd::ready(&status(setup.apps.len()));
+    tracing::info!(apps = setup.apps.len(), "healerd is ready");
+
+    let mut ended = Ok(());
+    let mut present = Arc::clone(&settings);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break,
+                Signal::Reload => {
+                    sd::reloading();
+                    match reload(&paths, &present, &mut engine, &roles).await {
+                        Ok(new) => {
+                            metrics.reloaded(Success::Ok);
+                            present = new;
+                        }
+                        Err(error @ ServiceError::Engine(_)) => {
+                            ended = Err(error);
+                            break;
+                        }
+                        Err(error) => {
+                            metrics.reloaded(Success::Failed);
+                            tracing::error!(reason = %error, "the new configuration is bad, so nothing was changed");
+                        }
+                    }
+                    sd::ready(&status(present.apps.len()));
+                }
+            },
+            error = fatal.recv() => {
+                if let Some(error) = error {
+                    ended = Err(error.into());
+                }
+                break;
+            }
+        }
+    }
+    sd::stopping("finishing what is under way");
+    close.send_replace(true);
+    if tokio::time::timeout(STOP_WITHIN, engine.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!("desks did not finish in time; the next start goes on from the store");
+    }
+    for helper in helpers {
+        helper.abort();
+    }
+    server.abort();
+    world.store.close().await;
+    tracing::info!("healerd has stopped");
+    ended
+}
+
+async fn drop_result<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = work.await {
+        tracing::error!(reason = %error, "a server of the daemon ended");
+    }
+}
+
+/// Checks the new configuration whole, then swaps; a bad one changes nothing.
+async fn reload(
+    paths: &Paths,
+    present: &Settings,
+    engine: &mut Engine,
+    roles: &tokio::sync::watch::Sender<config::Roles>,
+) -> Result<Arc<Settings>, ServiceError> {
+    let loaded = load(paths)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for key in present.needs_restart(&loaded.settings) {
+        tracing::warn!(key, "this setting takes effect at the next restart");
+    }
+    let settings = Arc::new(loaded.settings);
+    engine.reload(&setup(&settings, loaded.catalogue)).await?;
+    roles.send_replace(settings.control.roles.clone());
+    tracing::info!(apps = settings.apps.len(), "configuration reloaded");
+    Ok(settings)
+}
+
+fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
+    let volatile = |app: &crate::model::app::App| {
+        let mut app = app.clone();
+        if let Some(stack) = catalogue.get(&app.stack) {
+            app.target
+                .volatile
+                .extend(stack.volatile.iter().chain(&stack.shared).cloned());
+        }
+        Arc::new(app)
+    };
+    Setup {
+        apps: settings
+            .apps
+            .iter()
+            .map(|(name, app)| (name.clone(), volatile(app)))
+            .collect(),
+        check_every: settings.check_every.clone(),
+        modes: Modes {
+            mode: settings.policy.mode,
+            max_mode: settings.policy.max_mode,
+        },
+        catalogue: Arc::new(catalogue),
+    }
+}
+
+/// The real side of every seam.
+async fn world(
+    paths: &Paths,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<World>, ServiceError> {
+    let random: Arc<dyn Randomness> = Arc::new(OsRandom);
+    let dir = &settings.daemon.state_dir;
+    let now = clock.now();
+    let limits = Limits {
+        history_of_guards: settings
+            .policy
+            .rate
+            .window
+            .max(Duration::from_secs(24 * 3600)),
+        notice_repeat: settings.notify.repeat,
+        ..Limits::default()
+    };
+    let store = SqliteStore::open_with(dir, &now, limits)
+        .await
+        .map_err(|error| ServiceError::Start {
+            what: format!("{error}. {}", error.advice()),
+            source: Box::new(error),
+        })?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let vault_dir = dir.join("vault");
+    let place = Place {
+        owner: rustix::process::geteuid().as_raw(),
+        web_roots: settings
+            .apps
+            .values()
+            .map(|app| PathBuf::from(&app.target.root))
+            .collect(),
+        allow_temp: paths.temporary_state,
+    };
+    let vault = DirVault::open(&vault_dir, &place).map_err(cannot(format!(
+        "the vault {} cannot be opened",
+        vault_dir.display()
+    )))?;
+    let restart = store
+        .restart()
+        .await
+        .map_err(cannot("the stored state cannot be read"))?;
+    let owner = owner(store.as_ref(), &restart.settings, random.as_ref(), &now).await?;
+    let name = HostName::local();
+    let launch = Launch {
+        program: PathBuf::from("/proc/self/exe"),
+        arguments: vec!["agent".to_owned()],
+        state: dir.join("agents"),
+        allow: Some(settings.daemon.agent_allow.clone()),
+        groups: groups_of(paths.passwd.clone(), paths.group.clone()),
+        owner: owner.clone(),
+    };
+    let local: Arc<dyn Host> = Arc::new(LocalHost::new(name.clone(), launch));
+    Ok(Arc::new(World {
+        clock,
+        random,
+        hosts: [(name, local)].into(),
+        store,
+        vault: Arc::new(vault),
+        owner,
+        ids: Mutex::new(IdMaker::after(restart.last_id)),
+    }))
+}
+
+/// The installation's own name, made once.
+async fn owner(
+    store: &dyn Store,
+    settings: &[(String, String)],
+    random: &dyn Randomness,
+    now: &Moment,
+) -> Result<String, ServiceError> {
+    if let Some((_, owner)) = settings.iter().find(|(key, _)| key == "owner") {
+        return Ok(owner.clone());
+    }
+    let owner = format!("healerd-{:016x}{:016x}", random.next(), random.next());
+    let changes = Changes::new(now.clone(), "healerd")
+        .write(Write::Setting {
+            key: "owner".to_owned(),
+            value: owner.clone(),
+        })
+        .audit("installed", "daemon", serde_json::json!({"owner": owner}));
+    store
+        .apply(changes)
+        .await
+        .map_err(cannot("the installation's name cannot be stored"))?;
+    Ok(owner)
+}
+
+/// Supplementary groups of a user, read when an agent of his is started.
+fn groups_of(passwd: PathBuf, group: PathBuf) -> Arc<dyn Fn(u32) -> Vec<u32> + Send + Sync> {
+    Arc::new(move |uid| {
+        let Ok(users) = Users::read(&passwd, &group) else {
+            return Vec::new();
+        };
+        users
+            .name_of(uid)
+            .map(|name| users.groups_of(name))
+            .unwrap_or_default()
+    })
+}
+
+fn notifier(settings: &Settings) -> Result<Option<Arc<dyn Notifier>>, ServiceError> {
+    let Some(webhook) = &settings.notify.webhook else {
+        return Ok(None);
+    };
+    let secret = webhook.secret.as_ref().map(config::Secret::reveal);
+    let webhook = Webhook::new(webhook.url.reveal(), secret, webhook.timeout)
+        .map_err(cannot("the webhook cannot be set up"))?;
+    Ok(Some(Arc::new(webhook)))
+}
+
+/// The folder of a configuration file: everything else lies beside it.
+pub fn paths_of(file: &Path) -> Paths {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    Paths {
+        file: file.to_owned(),
+        ..Paths::below(folder)
+    }
+}
