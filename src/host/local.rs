@@ -37,7 +37,10 @@ pub struct Launch {
 
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Launch").field("program", &self.program).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Launch")
+            .field("program", &self.program)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +59,9 @@ pub struct LocalHost {
 
 impl std::fmt::Debug for LocalHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalHost").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LocalHost")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
