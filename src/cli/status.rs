@@ -102,6 +102,7 @@ fn text(seen: &Seen) -> String {
         text.push_str(&super::hold::list(&status.holds));
         text.push_str("  next: `healerctl resume SCOPE` lets automation go on\n");
     }
+<<<<<<< HEAD
     if status.caller.role.is_empty() {
         writeln!(
             text,
@@ -110,6 +111,8 @@ fn text(seen: &Seen) -> String {
         )
         .ok();
     }
+=======
+>>>>>>> cli
     text
 }
 
