@@ -459,7 +459,10 @@ impl ByHand {
     /// # Errors
     /// When the desk cannot go on.
     pub async fn turn(&mut self) -> Result<Moment, EngineError> {
-        self.handle.shared.end_timed_holds(&self.handle.world).await?;
+        self.handle
+            .shared
+            .end_timed_holds(&self.handle.world)
+            .await?;
         let wake = cycle::turn(&mut self.desk).await?;
         board::publish(&self.handle, &self.desk);
         Ok(wake)
@@ -546,5 +549,9 @@ pub async fn desk_by_hand(
     let mut desk = seat.desk(&restart);
     recover::unfinished(&mut desk).await?;
     board::publish(&handle, &desk);
-    Ok(Some(ByHand { desk, handle, requests }))
+    Ok(Some(ByHand {
+        desk,
+        handle,
+        requests,
+    }))
 }
