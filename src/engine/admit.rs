@@ -170,9 +170,9 @@ pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError
 
 /// Is a heal in the way? One that soaks is not, once it gave its lease back because the app is still down.
 pub(super) fn is_busy(desk: &Desk) -> bool {
-    desk.heals.iter().any(|heal| match heal.state {
-        HealState::Soaking { .. } => !desk.is_down(),
-        ref state => !state.is_end(),
+    desk.heals.iter().any(|heal| {
+        let steps_aside = matches!(heal.state, HealState::Soaking { .. }) && desk.is_down();
+        !heal.state.is_end() && !steps_aside
     })
 }
 

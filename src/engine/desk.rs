@@ -295,7 +295,19 @@ impl Desk {
         self.heals.retain(|heal| match &heal.state {
             HealState::Kept { decided, .. } => decided.is_none(),
             HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
-            state => !state.is_end(),
+            HealState::Cured { .. }
+            | HealState::NotCured { .. }
+            | HealState::Undone { .. }
+            | HealState::Aborted { .. } => false,
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. } => true,
         });
         self.incidents
             .retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);

@@ -303,7 +303,7 @@ impl Seat {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
                 Ok(Err(error)) => {
-                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again")
+                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again");
                 }
                 Err(panic) => {
                     self.metrics.panicked();
