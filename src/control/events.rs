@@ -26,11 +26,11 @@ pub(super) fn stream(
     let lines = futures_util::stream::unfold(
         (receiver, ends, now),
         |(mut receiver, mut ends, now)| async move {
-            let received = tokio::select! {
-                received = receiver.recv() => received,
+            let got = tokio::select! {
+                got = receiver.recv() => got,
                 () = ended(&mut ends) => return None,
             };
-            let line = match received {
+            let line = match got {
                 Ok(line) => show::event(&line),
                 Err(RecvError::Lagged(count)) => lost(count, now()),
                 Err(RecvError::Closed) => return None,
