@@ -102,17 +102,6 @@ fn text(seen: &Seen) -> String {
         text.push_str(&super::hold::list(&status.holds));
         text.push_str("  next: `healerctl resume SCOPE` lets automation go on\n");
     }
-<<<<<<< HEAD
-    if status.caller.role.is_empty() {
-        writeln!(
-            text,
-            "\nYou are {} and have no role; an administrator gives one in [control.roles].",
-            escape(&status.caller.name)
-        )
-        .ok();
-    }
-=======
->>>>>>> cli
     text
 }
 

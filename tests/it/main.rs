@@ -9,3 +9,7 @@
 mod architecture;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod world;
