@@ -98,7 +98,9 @@ fn is_time_of_directory(effect: &Effect) -> bool {
         mtime: before.meta.mtime,
         ..after.meta.clone()
     };
-    before.content == Content::Directory && after.content == Content::Directory && before.meta == timeless
+    before.content == Content::Directory
+        && after.content == Content::Directory
+        && before.meta == timeless
 }
 
 /// What the write set says of one path: the widest of all members that take it in, and shared only where all are.
