@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 
 use healer_agent::protocol::{UndoItem, WriteKind, WriteMember};
 use healer_agent::tree::diff::same_content;
-use healer_agent::tree::{Content, Digest, Effect, EffectSource, EntryState, Pattern, TreePath};
+use healer_agent::tree::{
+    Content, Digest, Effect, EffectSource, EntryState, Meta, Pattern, TreePath,
+};
 
 use super::compare::{is_file, same_inode, with_digest_of};
 use crate::model::backup::BackupManifest;
@@ -54,6 +56,9 @@ pub fn plan(
     for effect in sorted {
         let loose = volatile.iter().any(|pattern| pattern.matches(&effect.path));
         let Some(member) = Member::of(writes, &effect.path) else {
+            if is_time_of_directory(effect) {
+                continue;
+            }
             let charged = match effect.source {
                 // The step itself reported it.
                 EffectSource::Native => true,
@@ -82,6 +87,20 @@ pub fn plan(
         }
     }
     plan
+}
+
+/// Did only the time of a directory change? It follows from every change of an entry in it, and says nothing more.
+fn is_time_of_directory(effect: &Effect) -> bool {
+    let (Some(before), Some(after)) = (&effect.before, &effect.after) else {
+        return false;
+    };
+    let timeless = Meta {
+        mtime: before.meta.mtime,
+        ..after.meta.clone()
+    };
+    before.content == Content::Directory
+        && after.content == Content::Directory
+        && before.meta == timeless
 }
 
 /// What the write set says of one path: the widest of all members that take it in, and shared only where all are.
