@@ -75,7 +75,7 @@ fn results(actions: usize) -> Vec<CheckResult> {
                 ),
             };
             CheckResult {
-                check: format!("{check}").parse().expect("a name"),
+                check: check.parse().expect("a name"),
                 category: Category::System,
                 status: Status::Fail,
                 severity: Severity::High,

@@ -49,7 +49,9 @@ pub enum Started {
 /// What the witness says now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
-    Running { step: u32 },
+    Running {
+        step: u32,
+    },
     Finished(Finished),
     /// The supervisor died without an end.
     Interrupted,
@@ -65,16 +67,31 @@ pub enum Progress {
 ///
 /// # Errors
 /// When the vault or the host does not do it; nothing has been changed on the target then.
-pub async fn stage(world: &World, app: &App, login: Login, heal: HealId, digests: &[Digest]) -> Result<(), ActError> {
+pub async fn stage(
+    world: &World,
+    app: &App,
+    login: Login,
+    heal: HealId,
+    digests: &[Digest],
+) -> Result<(), ActError> {
     for digest in digests {
         let mut source = world.vault.open(*digest).await?;
         let mut offset = 0;
         let mut chunk = source.read(BODY_BYTES_MAX).await?;
         loop {
-            let next = if chunk.is_empty() { Vec::new() } else { source.read(BODY_BYTES_MAX).await? };
+            let next = if chunk.is_empty() {
+                Vec::new()
+            } else {
+                source.read(BODY_BYTES_MAX).await?
+            };
             let last = next.is_empty();
             let length = chunk.len() as u64;
-            let request = Request::Stage { heal: heal.to_string(), digest: *digest, offset, last };
+            let request = Request::Stage {
+                heal: heal.to_string(),
+                digest: *digest,
+                offset,
+                last,
+            };
             call(world, app, login, Lane::Bulk, request, chunk, ANSWER).await?;
             if last {
                 break;
@@ -101,11 +118,26 @@ pub async fn start(world: &World, intent: Intent, app: &App, heal: &Heal) -> Sta
         scratch: heal.action.scratch.clone(),
         timeout_ms: u64::try_from(heal.action.timeout.as_millis()).unwrap_or(u64::MAX),
     };
-    match call(world, app, login, Lane::Check, Request::Start(Box::new(start)), Vec::new(), ANSWER).await {
-        Ok(Reply { answer: Answer::Started, .. }) => Started::Running,
+    match call(
+        world,
+        app,
+        login,
+        Lane::Check,
+        Request::Start(Box::new(start)),
+        Vec::new(),
+        ANSWER,
+    )
+    .await
+    {
+        Ok(Reply {
+            answer: Answer::Started,
+            ..
+        }) => Started::Running,
         Ok(_) => Started::Unknown("the agent answered something else".to_owned()),
         // A refusal is certain, but one that says "already" is not ours to read as "never".
-        Err(ActError::Host(HostError::Refused { refusal, .. })) if refusal.code != RefusalCode::AlreadyStarted => {
+        Err(ActError::Host(HostError::Refused { refusal, .. }))
+            if refusal.code != RefusalCode::AlreadyStarted =>
+        {
             Started::NeverRan(refusal.message)
         }
         Err(error) => Started::Unknown(error.to_string()),
@@ -113,23 +145,47 @@ pub async fn start(world: &World, intent: Intent, app: &App, heal: &Heal) -> Sta
 }
 
 /// Asks the witness, waiting up to `wait` for the end.
-pub async fn look(world: &World, unsettled: &Unsettled, app: &App, login: Login, wait: Duration) -> Progress {
+pub async fn look(
+    world: &World,
+    unsettled: &Unsettled,
+    app: &App,
+    login: Login,
+    wait: Duration,
+) -> Progress {
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-    let request = Request::Look { heal: unsettled.heal.to_string(), wait_ms };
-    let reply = call(world, app, login, Lane::Check, request, Vec::new(), ANSWER + wait).await;
+    let request = Request::Look {
+        heal: unsettled.heal.to_string(),
+        wait_ms,
+    };
+    let reply = call(
+        world,
+        app,
+        login,
+        Lane::Check,
+        request,
+        Vec::new(),
+        ANSWER + wait,
+    )
+    .await;
     progress(reply, false)
 }
 
 /// Asks the witness so that an absent record becomes a tombstone first: a start still in flight will refuse.
 pub async fn settle(world: &World, unsettled: &Unsettled, app: &App, login: Login) -> Progress {
-    let request = Request::Settle { heal: unsettled.heal.to_string(), fence: unsettled.fence.0 };
+    let request = Request::Settle {
+        heal: unsettled.heal.to_string(),
+        fence: unsettled.fence.0,
+    };
     let reply = call(world, app, login, Lane::Check, request, Vec::new(), ANSWER).await;
     progress(reply, true)
 }
 
 fn progress(reply: Result<Reply, ActError>, settled: bool) -> Progress {
     let state = match reply {
-        Ok(Reply { answer: Answer::Witness(state), .. }) => state,
+        Ok(Reply {
+            answer: Answer::Witness(state),
+            ..
+        }) => state,
         Ok(_) => return Progress::Unseen("the agent answered something else".to_owned()),
         Err(error) => return Progress::Unseen(error.to_string()),
     };
@@ -137,8 +193,12 @@ fn progress(reply: Result<Reply, ActError>, settled: bool) -> Progress {
         WitnessState::Running { step } => Progress::Running { step },
         WitnessState::Finished(finished) => Progress::Finished(finished),
         WitnessState::Interrupted { .. } => Progress::Interrupted,
-        WitnessState::Cancelled => Progress::NeverRan("it was cancelled before it began".to_owned()),
-        WitnessState::Absent if settled => Progress::Unseen("the target has not settled it".to_owned()),
+        WitnessState::Cancelled => {
+            Progress::NeverRan("it was cancelled before it began".to_owned())
+        }
+        WitnessState::Absent if settled => {
+            Progress::Unseen("the target has not settled it".to_owned())
+        }
         WitnessState::Absent => Progress::Unseen("the target has no record of it yet".to_owned()),
         WitnessState::Unreadable { reason } => Progress::Unreadable(reason),
     }
@@ -154,7 +214,14 @@ pub fn outcome(finished: &Finished) -> Outcome {
             let step = finished.steps.get(finished.step as usize);
             let text = step.map_or_else(
                 || format!("step {} failed", finished.step + 1),
-                |step| format!("step {} ({}) failed: {}", finished.step + 1, step.step, step.message),
+                |step| {
+                    format!(
+                        "step {} ({}) failed: {}",
+                        finished.step + 1,
+                        step.step,
+                        step.message
+                    )
+                },
             );
             Outcome::Failed(text)
         }
@@ -165,12 +232,23 @@ pub fn outcome(finished: &Finished) -> Outcome {
 ///
 /// # Errors
 /// When the target cannot be asked.
-pub async fn effects(world: &World, heal: HealId, app: &App, login: Login) -> Result<Vec<Effect>, ActError> {
+pub async fn effects(
+    world: &World,
+    heal: HealId,
+    app: &App,
+    login: Login,
+) -> Result<Vec<Effect>, ActError> {
     let mut all = Vec::new();
     let mut after: Option<TreePath> = None;
     loop {
-        let request = Request::Effects { heal: heal.to_string(), after: after.clone() };
-        match call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER).await?.answer {
+        let request = Request::Effects {
+            heal: heal.to_string(),
+            after: after.clone(),
+        };
+        match call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER)
+            .await?
+            .answer
+        {
             Answer::Effects { effects, more } => {
                 after = effects.last().map(|effect| effect.path.clone());
                 let stuck = more && effects.is_empty();
@@ -182,14 +260,22 @@ pub async fn effects(world: &World, heal: HealId, app: &App, login: Login) -> Re
                     return Err(ActError::TooMany);
                 }
             }
-            _ => return Err(HostError::Protocol { host: app.host.clone() }.into()),
+            _ => {
+                return Err(HostError::Protocol {
+                    host: app.host.clone(),
+                }
+                .into());
+            }
         }
     }
 }
 
 /// Drops what was staged for a heal; with `witness` its whole record, once nothing can ask for it any more.
 pub async fn forget(world: &World, heal: HealId, app: &App, login: Login, witness: bool) {
-    let request = Request::Forget { heal: heal.to_string(), witness };
+    let request = Request::Forget {
+        heal: heal.to_string(),
+        witness,
+    };
     if let Err(error) = call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER).await {
         tracing::debug!(heal_id = %heal, reason = %error, "staged files were not removed");
     }
@@ -200,10 +286,18 @@ pub async fn forget(world: &World, heal: HealId, app: &App, login: Login, witnes
 /// # Errors
 /// When the target cannot be asked.
 pub async fn free_bytes(world: &World, app: &App, login: Login) -> Result<u64, ActError> {
-    let request = Request::Room { path: app.target.root.clone() };
-    match call(world, app, login, Lane::Check, request, Vec::new(), ANSWER).await?.answer {
+    let request = Request::Room {
+        path: app.target.root.clone(),
+    };
+    match call(world, app, login, Lane::Check, request, Vec::new(), ANSWER)
+        .await?
+        .answer
+    {
         Answer::Room { free_bytes, .. } => Ok(free_bytes),
-        _ => Err(HostError::Protocol { host: app.host.clone() }.into()),
+        _ => Err(HostError::Protocol {
+            host: app.host.clone(),
+        }
+        .into()),
     }
 }
 
@@ -216,6 +310,17 @@ async fn call(
     body: Vec<u8>,
     timeout: Duration,
 ) -> Result<Reply, ActError> {
-    let host = world.hosts.get(&app.host).ok_or_else(|| ActError::NoHost(app.host.to_string()))?;
-    Ok(host.call(Call { login, lane, request, body, timeout }).await?)
+    let host = world
+        .hosts
+        .get(&app.host)
+        .ok_or_else(|| ActError::NoHost(app.host.to_string()))?;
+    Ok(host
+        .call(Call {
+            login,
+            lane,
+            request,
+            body,
+            timeout,
+        })
+        .await?)
 }

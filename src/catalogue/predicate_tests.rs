@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::catalogue::fact::Scope;
 use crate::catalogue::source;
+use crate::catalogue::truth::Truth;
 use crate::model::Facts;
 
 fn types(path: &FactPath) -> Result<FactType, String> {

@@ -29,7 +29,7 @@ fn app(stack: &str) -> App {
         url: Some("http://shop.example.org/".to_owned()),
         origin: None,
         vars: BTreeMap::new(),
-        schedule: Schedule::Every(Duration::from_secs(60)),
+        schedule: Schedule::Every(Duration::from_mins(1)),
         policy: Policy::default(),
     }
 }
@@ -429,7 +429,7 @@ fn a_file_may_extend_a_stack_or_take_its_place() {
     assert_eq!(mine.checks.len(), old.checks.len());
     assert_eq!(
         mine.check(&"http".parse().unwrap()).unwrap().every,
-        Some(Duration::from_secs(300))
+        Some(Duration::from_mins(5))
     );
 
     let catalogue = load("laravel.toml", more).unwrap();
@@ -705,7 +705,7 @@ fn known_good_content_is_filled_in_and_its_hook_is_kept() {
         )
         .unwrap();
     let path = TreePath::parse(".env").unwrap();
-    assert_eq!(action.known_good, [path.clone()]);
+    assert_eq!(action.known_good, std::slice::from_ref(&path));
     assert_eq!(action.risk, Risk::Medium);
     assert_eq!(
         action.risk_after(&[RaiseHook::KnownGoodDiffers]),

@@ -50,7 +50,10 @@ pub(super) async fn approve(
         reason: ask::reason(&confirm.why)?,
     };
     let approval: Approval = client
-        .post(&format!("/approvals/{}/approve", seen.approval_id), &request)
+        .post(
+            &format!("/approvals/{}/approve", seen.approval_id),
+            &request,
+        )
         .await?;
     Ok(Output::of(json, &approval, || outcome(&approval)))
 }
@@ -86,9 +89,15 @@ pub(super) async fn find(client: &Client, given: &str) -> Result<Approval, CliEr
 
 /// A table of approvals.
 pub(super) fn list(approvals: &[Approval]) -> String {
-    let length = ids::shown_length(approvals.iter().map(|approval| approval.approval_id.as_str()));
+    let length = ids::shown_length(
+        approvals
+            .iter()
+            .map(|approval| approval.approval_id.as_str()),
+    );
     table::rows(
-        ["APPROVAL", "APP", "ACTION", "RISK", "STATE", "VOTES", "EXPIRES", "BY", "CHECKS"],
+        [
+            "APPROVAL", "APP", "ACTION", "RISK", "STATE", "VOTES", "EXPIRES", "BY", "CHECKS",
+        ],
         approvals.iter().map(|approval| {
             let votes = approval.votes.iter().filter(|vote| vote.approve).count();
             [
@@ -151,7 +160,13 @@ fn outcome(approval: &Approval) -> String {
     let votes = approval.votes.iter().filter(|vote| vote.approve).count();
     let mut text = table::fields([
         ("approval", Some(approval.approval_id.clone())),
-        ("action", Some(format!("{} on {}", approval.action_name, approval.application_id))),
+        (
+            "action",
+            Some(format!(
+                "{} on {}",
+                approval.action_name, approval.application_id
+            )),
+        ),
         ("state", Some(approval.state.to_string())),
         ("votes", Some(format!("{votes}/{}", approval.votes_needed))),
         ("waits for", approval.waits_for.clone()),

@@ -47,7 +47,9 @@ pub(super) fn exit_of(results: &[CheckResult]) -> u8 {
 /// A table of applications.
 pub(super) fn list<'a>(apps: impl Iterator<Item = &'a ApplicationSummary>) -> String {
     table::rows(
-        ["APP", "HEALTH", "MODE", "BREAKER", "STACK", "HOST", "LOOKED", "BAD"],
+        [
+            "APP", "HEALTH", "MODE", "BREAKER", "STACK", "HOST", "LOOKED", "BAD",
+        ],
         apps.map(|app| {
             let bad = match &app.unseen {
                 Some(reason) => format!("cannot be seen: {reason}"),

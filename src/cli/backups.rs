@@ -28,7 +28,9 @@ pub(super) async fn run(
                 reason: Some(ask::reason(why)?),
             };
             let backup: Backup = client.post(&path, &request).await?;
-            Ok(Output::of(json, &backup, || list(std::slice::from_ref(&backup))))
+            Ok(Output::of(json, &backup, || {
+                list(std::slice::from_ref(&backup))
+            }))
         }
         Some(BackupsCommand::Verify { id }) => {
             let id = find(client, &path, id).await?;
@@ -137,7 +139,9 @@ async fn find(client: &Client, path: &str, given: &str) -> Result<String, CliErr
 fn list(backups: &[Backup]) -> String {
     let length = ids::shown_length(backups.iter().map(|backup| backup.backup_id.as_str()));
     table::rows(
-        ["BACKUP", "TAKEN", "KIND", "BEFORE", "FILES", "BYTES", "STORED", "VERIFIED", "NOTE"],
+        [
+            "BACKUP", "TAKEN", "KIND", "BEFORE", "FILES", "BYTES", "STORED", "VERIFIED", "NOTE",
+        ],
         backups.iter().map(|backup| {
             let note = match &backup.damaged {
                 Some(reason) => format!("damaged: {reason}"),

@@ -5,7 +5,7 @@ use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids, table};
 use crate::control::wire::{
-    BreakerStatus, BreakerTransition, Done, ForceRequest, ForceState, ReasonRequest,
+    BreakerStatus, BreakerTransition, ForceRequest, ForceState, ReasonRequest,
 };
 use crate::model::name::AppName;
 
@@ -24,16 +24,15 @@ pub(super) async fn run(
             Ok(Output::of(json, &status, || status_text(&status)))
         }
         Some(BreakerCommand::History) => {
-            let rows: Vec<BreakerTransition> =
-                client.get(&format!("{path}/history"), &[]).await?;
+            let rows: Vec<BreakerTransition> = client.get(&format!("{path}/history"), &[]).await?;
             Ok(Output::of(json, &rows, || history_text(&rows)))
         }
         Some(BreakerCommand::Reset { why }) => {
             let request = ReasonRequest {
                 reason: ask::reason(why)?,
             };
-            let done: Done = client.post(&format!("{path}/reset"), &request).await?;
-            Ok(super::done(json, &done))
+            let status: BreakerStatus = client.post(&format!("{path}/reset"), &request).await?;
+            Ok(Output::of(json, &status, || status_text(&status)))
         }
         Some(BreakerCommand::Force { state, why, length }) => {
             let request = ForceRequest {
@@ -45,8 +44,8 @@ pub(super) async fn run(
                 reason: ask::reason(why)?,
                 length: length.clone(),
             };
-            let done: Done = client.post(&format!("{path}/force"), &request).await?;
-            Ok(super::done(json, &done))
+            let status: BreakerStatus = client.post(&format!("{path}/force"), &request).await?;
+            Ok(Output::of(json, &status, || status_text(&status)))
         }
     }
 }
@@ -65,8 +64,7 @@ fn status_text(status: &BreakerStatus) -> String {
         ("resets at", status.circuit_breaker_reset_at.clone()),
         (
             "remaining",
-            (status.remaining_minutes > 0)
-                .then(|| format!("{} minutes", status.remaining_minutes)),
+            (status.remaining_minutes > 0).then(|| format!("{} minutes", status.remaining_minutes)),
         ),
         (
             "can heal",

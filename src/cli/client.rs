@@ -50,7 +50,8 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|error| {
-                CliError::new(code::FAILED, "client", "cannot make an HTTP client").caused_by(&error)
+                CliError::new(code::FAILED, "client", "cannot make an HTTP client")
+                    .caused_by(&error)
             })?;
         Ok(Self {
             http,
@@ -62,7 +63,11 @@ impl Client {
     ///
     /// # Errors
     /// When no daemon answers, or it refuses.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, CliError> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+    ) -> Result<T, CliError> {
         self.send(Method::GET, path, query, None::<&()>, Duration::ZERO)
             .await
     }
@@ -91,7 +96,8 @@ impl Client {
         wait: Duration,
     ) -> Result<T, CliError> {
         let query = [("wait", wait.as_secs().to_string())];
-        self.send(Method::POST, path, &query, Some(body), wait).await
+        self.send(Method::POST, path, &query, Some(body), wait)
+            .await
     }
 
     /// Has something removed.
@@ -152,9 +158,13 @@ impl Client {
         }
         let body: &[u8] = if body.is_empty() { b"null" } else { &body };
         serde_json::from_slice(body).map_err(|error| {
-            CliError::new(code::FAILED, "bad_answer", "the daemon's answer was not understood")
-                .caused_by(&error)
-                .hint("compare `healerctl --version` with the version that `healerctl status` shows")
+            CliError::new(
+                code::FAILED,
+                "bad_answer",
+                "the daemon's answer was not understood",
+            )
+            .caused_by(&error)
+            .hint("compare `healerctl --version` with the version that `healerctl status` shows")
         })
     }
 
@@ -302,12 +312,16 @@ mod tests {
     #[test]
     fn an_answer_that_is_no_problem_document_is_told_as_such() {
         let error = refusal(502, b"<html>");
-        assert_eq!((error.exit, error.code.as_ref()), (code::FAILED, "bad_answer"));
+        assert_eq!(
+            (error.exit, error.code.as_ref()),
+            (code::FAILED, "bad_answer")
+        );
     }
 
     #[test]
     fn foreign_text_of_a_refusal_is_escaped() {
-        let body = br#"{"type":"t","title":"t","status":409,"code":"x","detail":"a\u001b[2Jb","hint":""}"#;
+        let body =
+            br#"{"type":"t","title":"t","status":409,"code":"x","detail":"a\u001b[2Jb","hint":""}"#;
         let error = refusal(409, body);
         assert!(!error.message.contains('\u{1b}'), "{}", error.message);
         assert_eq!(error.hint, None);
@@ -315,7 +329,10 @@ mod tests {
 
     #[test]
     fn a_query_is_encoded() {
-        let query = [("application", "shop".to_owned()), ("only", "a b/ü&x=1".to_owned())];
+        let query = [
+            ("application", "shop".to_owned()),
+            ("only", "a b/ü&x=1".to_owned()),
+        ];
         assert_eq!(
             query_text(&query),
             "?application=shop&only=a%20b%2F%C3%BC%26x%3D1"
@@ -330,6 +347,9 @@ mod tests {
             .get::<serde_json::Value>("/status", &[])
             .await
             .unwrap_err();
-        assert_eq!((error.exit, error.code.as_ref()), (code::UNREACHABLE, "unreachable"));
+        assert_eq!(
+            (error.exit, error.code.as_ref()),
+            (code::UNREACHABLE, "unreachable")
+        );
     }
 }

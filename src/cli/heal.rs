@@ -55,7 +55,10 @@ pub(super) async fn run(client: &Client, json: bool, args: &HealArgs) -> Result<
 
 /// Looks again until it is over; what it waits for is told by its own state.
 async fn until_ended(client: &Client, mut heal: Heal) -> Result<Heal, CliError> {
-    let path = format!("/heals/{}", ids::name::<crate::model::id::HealId>(&heal.heal_id)?);
+    let path = format!(
+        "/heals/{}",
+        ids::name::<crate::model::id::HealId>(&heal.heal_id)?
+    );
     let look = Duration::from_secs(2);
     let mut waited = Duration::ZERO;
     while !heal.details.ended && !heal.details.waits_for_person && waited < WAIT_MAX {
@@ -71,11 +74,10 @@ fn params(given: &[String]) -> Result<BTreeMap<String, Value>, CliError> {
     let mut params = BTreeMap::new();
     for text in given {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(CliError::usage(format!(
-                "`{}` is not a parameter",
-                escape(text)
-            ))
-            .hint("write NAME=VALUE, as in --param port=8080"));
+            return Err(
+                CliError::usage(format!("`{}` is not a parameter", escape(text)))
+                    .hint("write NAME=VALUE, as in --param port=8080"),
+            );
         };
         let value = match serde_json::from_str::<Value>(value) {
             Ok(parsed @ (Value::Array(_) | Value::Number(_))) => parsed,
@@ -124,9 +126,13 @@ mod tests {
     #[test]
     fn parameters_are_texts_numbers_or_lists() {
         let given = ["a=x=y", "b=8080", "c=[\"x\",\"y\"]", "d=true", "e="].map(str::to_owned);
-        let want = serde_json::json!({"a": "x=y", "b": 8080, "c": ["x", "y"], "d": "true", "e": ""});
+        let want =
+            serde_json::json!({"a": "x=y", "b": 8080, "c": ["x", "y"], "d": "true", "e": ""});
         assert_eq!(serde_json::to_value(params(&given).unwrap()).unwrap(), want);
-        for wrong in [vec!["plain".to_owned()], vec!["a=1".to_owned(), "a=2".to_owned()]] {
+        for wrong in [
+            vec!["plain".to_owned()],
+            vec!["a=1".to_owned(), "a=2".to_owned()],
+        ] {
             assert_eq!(params(&wrong).unwrap_err().exit, code::USAGE, "{wrong:?}");
         }
     }

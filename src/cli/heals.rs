@@ -54,7 +54,9 @@ pub(super) async fn find(client: &Client, given: &str) -> Result<Heal, CliError>
 pub(super) fn list(heals: &[Heal]) -> String {
     let length = ids::shown_length(heals.iter().map(|heal| heal.heal_id.as_str()));
     table::rows(
-        ["HEAL", "APP", "ACTION", "STATE", "RISK", "BY", "SINCE", "MESSAGE"],
+        [
+            "HEAL", "APP", "ACTION", "STATE", "RISK", "BY", "SINCE", "MESSAGE",
+        ],
         heals.iter().map(|heal| {
             [
                 ids::short(&heal.heal_id, length),
@@ -94,7 +96,10 @@ pub(super) fn whole(heal: &Heal) -> String {
         ("mode", Some(heal.healing_mode.to_string())),
         ("breaker", Some(heal.circuit_breaker_state.to_string())),
         ("by", Some(by(heal))),
-        ("trial", details.trial.then(|| "of the half-open breaker".to_owned())),
+        (
+            "trial",
+            details.trial.then(|| "of the half-open breaker".to_owned()),
+        ),
         ("for", table::some(&table::joined(&details.checks))),
         ("incident", table::some(&details.incident_id)),
         ("approval", details.approval_id.clone()),
@@ -145,7 +150,6 @@ fn undone(undo: &UndoReport) -> String {
     text.push_str(&table::list("for a person to decide", undo.blocked.clone()));
     text
 }
-
 
 #[cfg(test)]
 mod tests {

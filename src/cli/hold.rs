@@ -81,10 +81,10 @@ async fn run(program: &OsString, arguments: &[OsString]) -> Result<u8, CliError>
         )
         .caused_by(&error)
     };
-    let mut interrupts =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(failed)?;
-    let mut terms =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(failed)?;
+    let mut terms = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(failed)?;
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
         .spawn()
@@ -172,10 +172,8 @@ fn scope_of(text: &str) -> Result<String, CliError> {
         None => Ok(format!("app:{}", ids::name::<AppName>(text)?)),
         Some(("app", name)) => Ok(format!("app:{}", ids::name::<AppName>(name)?)),
         Some(("host", name)) => Ok(format!("host:{}", ids::name::<HostName>(name)?)),
-        Some(_) => Err(
-            CliError::usage(format!("`{}` is no scope", escape(text)))
-                .hint("use all, host:NAME or app:NAME"),
-        ),
+        Some(_) => Err(CliError::usage(format!("`{}` is no scope", escape(text)))
+            .hint("use all, host:NAME or app:NAME")),
     }
 }
 

@@ -19,8 +19,14 @@ pub(super) async fn all(
         query.push(("open", "true".to_owned()));
     }
     let incidents: Vec<Incident> = client.get("/incidents", &query).await?;
-    let is_open = incidents.iter().any(|incident| incident.closed_by.is_none());
-    let code = if is_open && !all { code::UNHEALTHY } else { code::FINE };
+    let is_open = incidents
+        .iter()
+        .any(|incident| incident.closed_by.is_none());
+    let code = if is_open && !all {
+        code::UNHEALTHY
+    } else {
+        code::FINE
+    };
     let output = Output::of(json, &incidents, || {
         if incidents.is_empty() {
             "No open incident.\n".to_owned()
@@ -43,7 +49,10 @@ pub(super) async fn close(
         reason: ask::reason(why)?,
     };
     let done: Done = client
-        .post(&format!("/incidents/{}/close", incident.incident_id), &request)
+        .post(
+            &format!("/incidents/{}/close", incident.incident_id),
+            &request,
+        )
         .await?;
     Ok(super::done(json, &done))
 }
@@ -65,9 +74,15 @@ pub(super) async fn find(client: &Client, given: &str) -> Result<Incident, CliEr
 
 /// Incidents with what comes next below each.
 pub(super) fn lines(incidents: &[Incident]) -> String {
-    let length = ids::shown_length(incidents.iter().map(|incident| incident.incident_id.as_str()));
+    let length = ids::shown_length(
+        incidents
+            .iter()
+            .map(|incident| incident.incident_id.as_str()),
+    );
     let table = table::rows(
-        ["INCIDENT", "APP", "CHECK", "STATE", "STATUS", "SEVERITY", "OPENED", "MESSAGE"],
+        [
+            "INCIDENT", "APP", "CHECK", "STATE", "STATUS", "SEVERITY", "OPENED", "MESSAGE",
+        ],
         incidents.iter().map(|incident| {
             [
                 ids::short(&incident.incident_id, length),
@@ -111,10 +126,16 @@ pub(super) fn whole(incident: &Incident) -> String {
         ("check", incident.check_name.clone()),
         ("kind", Some(incident.kind.to_string())),
         ("state", Some(incident.state.to_string())),
-        ("status", Some(format!("{} {}", incident.status, incident.severity))),
+        (
+            "status",
+            Some(format!("{} {}", incident.status, incident.severity)),
+        ),
         ("message", table::some(&incident.message)),
         ("opened", Some(incident.opened.clone())),
-        ("persisted", Some(table::seconds(incident.persisted_seconds))),
+        (
+            "persisted",
+            Some(table::seconds(incident.persisted_seconds)),
+        ),
         ("well since", incident.well_since.clone()),
         ("tried", table::some(&table::joined(&incident.tried))),
         ("closed by", incident.closed_by.clone()),

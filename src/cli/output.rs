@@ -64,11 +64,7 @@ pub struct CliError {
 
 impl CliError {
     /// An error without causes and hint.
-    pub fn new(
-        exit: u8,
-        code: impl Into<Cow<'static, str>>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn new(exit: u8, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
             code: code.into(),
             message: message.into(),
@@ -97,7 +93,7 @@ impl CliError {
         let mut next = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            if self.causes.last() != Some(&text) {
+            if text != self.message && self.causes.last() != Some(&text) {
                 self.causes.push(text);
             }
             next = cause.source();
@@ -186,9 +182,7 @@ impl Output {
             Cow::Borrowed(self.stdout.as_str())
         };
         let mut out = out.lock();
-        let wrote = out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush());
+        let wrote = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         let told = std::io::stderr().write_all(self.stderr.as_bytes());
         if is_lost(&wrote) || is_lost(&told) {
             code::FAILED
@@ -209,6 +203,18 @@ pub fn tell(text: &str) {
     let mut out = std::io::stderr().lock();
     // Who cannot be told cannot answer either, and no answer is a refusal.
     write!(out, "{text}").and_then(|()| out.flush()).ok();
+}
+
+/// Tells an error with its causes, for a program that has nothing else to say.
+pub fn fail(error: &dyn std::error::Error, hint: &str) -> std::process::ExitCode {
+    let mut told = CliError::new(code::FAILED, "failed", error.to_string());
+    if let Some(cause) = error.source() {
+        told = told.caused_by(cause);
+    }
+    if !hint.is_empty() {
+        told = told.hint(hint);
+    }
+    Output::error(&told, false).print().into()
 }
 
 fn is_lost(result: &std::io::Result<()>) -> bool {
@@ -232,8 +238,11 @@ fn ended(text: &str) -> &str {
 /// Colours the words of the closed sets, wherever they stand alone.
 fn paint(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 256);
-    for piece in text.split_inclusive(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')) {
-        let word = piece.trim_end_matches(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    for piece in
+        text.split_inclusive(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    {
+        let word = piece
+            .trim_end_matches(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
         let colour = match word {
             "FAIL" | "ERROR" | "DOWN" | "CRITICAL" | "OPEN" => Some(anstyle::AnsiColor::Red),
             "WARN" | "DEGRADED" | "UNKNOWN" | "HALF_OPEN" | "HIGH" | "HELD" => {
@@ -267,7 +276,9 @@ pub fn versioned(value: &impl Serialize) -> String {
         ) => {
             object.insert("items".to_owned(), other);
         }
-        Err(error) => return json_text(&Map::from_iter([("error".to_owned(), error.to_string().into())])),
+        Err(error) => {
+            object.insert("error".to_owned(), error.to_string().into());
+        }
     }
     json_text(&object)
 }
@@ -337,19 +348,4 @@ mod tests {
         assert_eq!(paint("FAILED not_FAIL\n"), "FAILED not_FAIL\n");
         assert_eq!(paint("FAIL x\n"), "\u{1b}[31mFAIL\u{1b}[0m x\n");
     }
-}
-
-/// Tells an error with its causes on stderr.
-#[expect(clippy::print_stderr, reason = "the one printer")]
-pub fn fail(error: &dyn std::error::Error, hint: &str) -> std::process::ExitCode {
-    eprintln!("error: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprintln!("  cause: {cause}");
-        source = cause.source();
-    }
-    if !hint.is_empty() {
-        eprintln!("  hint: {hint}");
-    }
-    std::process::ExitCode::FAILURE
 }

@@ -38,7 +38,9 @@ pub(super) async fn diagnose(client: &Client, json: bool, app: &str) -> Result<O
 /// Shows the plan.
 pub(super) async fn plan(client: &Client, json: bool, app: &str) -> Result<Output, CliError> {
     let app: AppName = ids::name(app)?;
-    let plan: Plan = client.get(&format!("/applications/{app}/plan"), &[]).await?;
+    let plan: Plan = client
+        .get(&format!("/applications/{app}/plan"), &[])
+        .await?;
     Ok(Output::of(json, &plan, || plan_text(&plan)))
 }
 

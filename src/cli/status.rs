@@ -60,7 +60,11 @@ fn text(seen: &Seen) -> String {
         // Writing to a String cannot fail.
         writeln!(text, "Nothing starts by itself: {}", escape(reason)).ok();
     }
-    for mode in status.modes.iter().filter(|mode| mode.application_id.is_none()) {
+    for mode in status
+        .modes
+        .iter()
+        .filter(|mode| mode.application_id.is_none())
+    {
         writeln!(
             text,
             "Mode {} for everything, set by {} at {}: {}",
@@ -97,14 +101,6 @@ fn text(seen: &Seen) -> String {
         text.push_str("\nHolds\n");
         text.push_str(&super::hold::list(&status.holds));
         text.push_str("  next: `healerctl resume SCOPE` lets automation go on\n");
-    }
-    if status.caller.role.is_none() {
-        writeln!(
-            text,
-            "\nYou are {} and have no role; an administrator gives one in [control.roles].",
-            escape(&status.caller.name)
-        )
-        .ok();
     }
     text
 }
@@ -150,7 +146,10 @@ mod tests {
         status.observing = None;
         let seen = Seen {
             status,
-            list: made_up::apps().into_iter().filter(|app| app.health == "HEALTHY").collect(),
+            list: made_up::apps()
+                .into_iter()
+                .filter(|app| app.health == "HEALTHY")
+                .collect(),
             incidents: Vec::new(),
             heals: Vec::new(),
             approvals: Vec::new(),

@@ -17,7 +17,7 @@ use toml_edit::{Document, Item};
 use super::problem::{Place, Problem, Warning, key_text, shown};
 
 /// No configuration is larger; a larger file is not one.
-const BYTES_MAX: u64 = 1 << 20;
+const BYTES_MAX: u64 = 8 << 20;
 
 /// Files below `conf.d` that are read at most.
 const FILES_MAX: usize = 1000;
@@ -222,7 +222,7 @@ fn read_layer(found: &mut Found, path: &Path, file: File, daemon_uid: u32) {
         found.incomplete = true;
         return found.refuse(
             path,
-            "is larger than 1 MiB",
+            "is larger than 8 MiB",
             "split it into files in conf.d",
         );
     }

@@ -61,7 +61,11 @@ impl IncidentChange {
     /// The incident it happened to.
     pub const fn id(&self) -> IncidentId {
         match self {
-            Self::Opened(id) | Self::Recurred { id, .. } | Self::Gone(id) | Self::Closed(id) | Self::Changed(id) => *id,
+            Self::Opened(id)
+            | Self::Recurred { id, .. }
+            | Self::Gone(id)
+            | Self::Closed(id)
+            | Self::Changed(id) => *id,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn bad_results<'a>(
             ((place, &result.check), result)
         })
         .collect();
-    bad.sort_by(|(a, _), (b, _)| a.cmp(b));
+    bad.sort_by_key(|(key, _)| *key);
     bad.retain(|(_, result)| {
         let why = if input.muted.contains(&result.check) {
             "muted"

@@ -593,9 +593,11 @@ proptest! {
             .iter()
             .flat_map(|result| result.facts.values())
             .flat_map(|facts| facts.values())
-            .flat_map(|fact| match fact {
-                crate::model::Fact::List(items) => items.clone(),
-                _ => vec![],
+            .flat_map(|fact| {
+                let crate::model::Fact::List(items) = fact else {
+                    return vec![];
+                };
+                items.clone()
             })
             .map(|item| format!("{item:?}"))
             .collect();

@@ -9,31 +9,55 @@ use crate::guard::breaker;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
-use crate::model::id::HoldId;
+use crate::model::id::{ApprovalId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::{Bar, Lease};
+use crate::model::reason::GuardName;
 use crate::model::stop::{Hold, Scope};
 use crate::model::time::Moment;
 use crate::model::word::Status;
 use crate::seam::{Changes, Write};
 
 /// Adds to `changes` everything that `before → after` brings with it.
-pub(super) fn settle(desk: &Desk, before: &Heal, after: &Heal, changes: Changes, now: &Moment) -> Changes {
+pub(super) fn settle(
+    desk: &Desk,
+    before: &Heal,
+    after: &Heal,
+    changes: Changes,
+    now: &Moment,
+) -> Changes {
     let (app_lease, host_lease) = desk.lease_keys();
-    let take = |key: &str| Write::LeaseTaken(Lease { key: key.to_owned(), heal: after.id, since: now.clone() });
-    let give = |key: &str| Write::LeaseReleased { key: key.to_owned(), heal: after.id };
+    let take = |key: &str| {
+        Write::LeaseTaken(Lease {
+            key: key.to_owned(),
+            heal: after.id,
+            since: now.clone(),
+        })
+    };
+    let give = |key: &str| Write::LeaseReleased {
+        key: key.to_owned(),
+        heal: after.id,
+    };
     match &after.state {
-        HealState::Admitted | HealState::Protected { .. } | HealState::InDoubt { .. } | HealState::Verifying { .. } => {
-            changes
-        }
+        HealState::Admitted
+        | HealState::Protected { .. }
+        | HealState::InDoubt { .. }
+        | HealState::Verifying { .. } => changes,
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
         HealState::Settling { .. } => changes.write(give(&host_lease)),
         HealState::Soaking { .. } => {
             // While the app is still down, the next remedy need not wait for the soak of this one.
             let down = desk.look.as_ref().is_some_and(|look| {
-                look.round.results.iter().any(|result| result.availability && result.status == Status::Fail)
+                look.round
+                    .results
+                    .iter()
+                    .any(|result| result.availability && result.status == Status::Fail)
             });
-            if down { changes.write(give(&app_lease)) } else { changes }
+            if down {
+                changes.write(give(&app_lease))
+            } else {
+                changes
+            }
         }
         HealState::Undoing { .. } => changes.write(take(&host_lease)),
         HealState::Rechecking { .. } => changes.write(give(&host_lease)),
@@ -43,18 +67,29 @@ pub(super) fn settle(desk: &Desk, before: &Heal, after: &Heal, changes: Changes,
         | HealState::Undone { .. }
         | HealState::UndoBlocked { .. }
         | HealState::UndoFailed { .. }
-        | HealState::Aborted { .. } => {
-            end(desk, before, after, changes.write(give(&app_lease)).write(give(&host_lease)), now)
-        }
+        | HealState::Aborted { .. } => end(
+            desk,
+            before,
+            after,
+            changes.write(give(&app_lease)).write(give(&host_lease)),
+            now,
+        ),
     }
 }
 
 /// The intent: the trial is confirmed, the approval used, the try counted.
 fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Changes {
-    if heal.trial && let Some(breaker) = breaker::confirm_trial(&desk.breaker, heal.id) {
-        changes = changes.write(Write::Breaker { breaker: Box::new(breaker), transitions: Vec::new() });
+    if heal.trial
+        && let Some(breaker) = breaker::confirm_trial(&desk.breaker, heal.id)
+    {
+        changes = changes.write(Write::Breaker {
+            breaker: Box::new(breaker),
+            transitions: Vec::new(),
+        });
     }
-    if let Origin::Approved(id) = heal.origin && let Some(approval) = desk.approval(id) {
+    if let Origin::Approved(id) = heal.origin
+        && let Some(approval) = desk.approval(id)
+    {
         let used = Approval {
             state: ApprovalState::Used,
             heal: Some(heal.id),
@@ -78,7 +113,9 @@ fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Chang
 }
 
 fn incidents<'a>(desk: &'a Desk, heal: &'a Heal) -> impl Iterator<Item = &'a Incident> {
-    desk.incidents.iter().filter(|incident| incident.id == heal.incident || heal.linked.contains(&incident.id))
+    desk.incidents
+        .iter()
+        .filter(|incident| incident.id == heal.incident || heal.linked.contains(&incident.id))
 }
 
 /// The end of a heal.
@@ -86,12 +123,20 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
     if before.state.is_end() {
         return changes; // a person decided about an end; it was accounted for already
     }
+    if let (Origin::Approved(id), HealState::Aborted { cause }) = (&heal.origin, &heal.state) {
+        changes = end_approval(desk, *id, cause, changes, now);
+    }
     changes = feed_breaker(desk, heal, changes, now);
     changes = move_incidents(desk, heal, changes, now);
-    if let HealState::Undone { reason, .. } | HealState::UndoFailed { reason, .. } | HealState::UndoBlocked { reason, .. } =
-        &heal.state
+    if let HealState::Undone { reason, .. }
+    | HealState::UndoFailed { reason, .. }
+    | HealState::UndoBlocked { reason, .. } = &heal.state
     {
-        let cause = if matches!(reason, UndoReason::OutsideWriteSet(_)) { OUTSIDE } else { "undone" };
+        let cause = if matches!(reason, UndoReason::OutsideWriteSet(_)) {
+            OUTSIDE
+        } else {
+            "undone"
+        };
         changes = changes.write(Write::Bar(Bar {
             app: heal.app.clone(),
             action: heal.action.name.clone(),
@@ -102,7 +147,12 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
         }));
     }
     if let HealState::UndoFailed { report, .. } = &heal.state {
-        let reason = format!("undo of {} failed for {} paths; see heal {}", heal.action.name, report.failed.len(), heal.id);
+        let reason = format!(
+            "undo of {} failed for {} paths; see heal {}",
+            heal.action.name,
+            report.failed.len(),
+            heal.id
+        );
         let hold = Hold {
             id: HoldId::from_raw(desk.world.new_id()),
             scope: Scope::App(heal.app.clone()),
@@ -111,7 +161,11 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
             since: now.clone(),
             for_ms: None,
         };
-        changes = changes.write(Write::Hold(hold)).audit("held", &desk.object(), json!({"reason": reason}));
+        changes = changes.write(Write::Hold(hold)).audit(
+            "held",
+            &desk.object(),
+            json!({"reason": reason}),
+        );
     }
     if let Some(backup) = heal.state.backup() {
         // A person who must still decide needs the backup; otherwise age and count rule from here on.
@@ -120,10 +174,57 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
             HealState::Kept { .. } | HealState::UndoBlocked { .. } | HealState::UndoFailed { .. }
         );
         if !needed {
-            changes = changes.write(Write::Pin { backup, by: format!("heal:{}", heal.id), pinned: false });
+            changes = changes.write(Write::Pin {
+                backup,
+                by: format!("heal:{}", heal.id),
+                pinned: false,
+            });
         }
     }
     notices(desk, heal, changes, now)
+}
+
+/// What was approved and cannot run any more is not tried again and again: the approval is stale. A lease, a hold or an
+/// open breaker only delays it.
+fn end_approval(
+    desk: &Desk,
+    id: ApprovalId,
+    cause: &AbortCause,
+    changes: Changes,
+    now: &Moment,
+) -> Changes {
+    let stale = match cause {
+        AbortCause::SymptomGone | AbortCause::TargetChanged(_) => true,
+        AbortCause::Denied { guard, .. } => !matches!(
+            guard,
+            GuardName::Lease
+                | GuardName::Hold
+                | GuardName::Breaker
+                | GuardName::Room
+                | GuardName::HostIdentity
+        ),
+        AbortCause::BackupFailed(_) | AbortCause::NeverRan(_) => false,
+    };
+    let granted = desk
+        .approval(id)
+        .filter(|approval| approval.state == ApprovalState::Granted);
+    match granted {
+        Some(approval) if stale => {
+            let ended = Approval {
+                state: ApprovalState::Stale,
+                ended: Some(now.clone()),
+                waits_for: None,
+                ..approval.clone()
+            };
+            let detail = json!({"why": "what was approved cannot run any more"});
+            changes.write(Write::Approval(Box::new(ended))).audit(
+                "approval_stale",
+                &format!("approval:{id}"),
+                detail,
+            )
+        }
+        Some(_) | None => changes,
+    }
 }
 
 fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes {
@@ -133,21 +234,37 @@ fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Cha
     if matches!(heal.origin, Origin::Rollback { .. }) {
         return changes;
     }
-    let watching_only =
-        breaker::forced(&desk.breaker, now) == Some(crate::model::breaker::ForcedState::ObserveOnly);
+    let watching_only = breaker::forced(&desk.breaker, now)
+        == Some(crate::model::breaker::ForcedState::ObserveOnly);
     let step = if heal.state.is_failure() && !watching_only {
-        let failure = Failure { heal: heal.id, action: heal.action.name.clone(), at: now.clone() };
+        let failure = Failure {
+            heal: heal.id,
+            action: heal.action.name.clone(),
+            at: now.clone(),
+        };
         Some(breaker::fail(&desk.breaker, failure, policy, by))
     } else if matches!(heal.state, HealState::Cured { .. }) {
-        Some(breaker::cure(&desk.breaker, heal.id, &heal.action.name, heal.incident, policy, by))
+        Some(breaker::cure(
+            &desk.breaker,
+            heal.id,
+            &heal.action.name,
+            heal.incident,
+            policy,
+            by,
+        ))
     } else {
-        breaker::give_back_trial(&desk.breaker, heal.id)
-            .map(|breaker| breaker::Step { breaker, transitions: Vec::new() })
+        breaker::give_back_trial(&desk.breaker, heal.id).map(|breaker| breaker::Step {
+            breaker,
+            transitions: Vec::new(),
+        })
     };
     let Some(step) = step else {
         return changes;
     };
-    let opened = step.transitions.iter().any(|transition| transition.to == BreakerState::Open);
+    let opened = step
+        .transitions
+        .iter()
+        .any(|transition| transition.to == BreakerState::Open);
     let status = breaker::status::status(&step.breaker, policy, now);
     let changes = if opened {
         let key = format!("breaker:{}:{}", heal.app, now.wall_ms);
@@ -156,18 +273,33 @@ fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Cha
     } else {
         changes
     };
-    changes.write(Write::Breaker { breaker: Box::new(step.breaker), transitions: step.transitions })
+    changes.write(Write::Breaker {
+        breaker: Box::new(step.breaker),
+        transitions: step.transitions,
+    })
 }
 
 fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Changes {
     for incident in incidents(desk, heal) {
         let request = incident.kind == IncidentKind::Request;
         let (state, note) = match &heal.state {
-            HealState::Cured { .. } if request => (IncidentState::Closed, "what was asked for is done"),
-            HealState::Cured { .. } => (IncidentState::Watching, "cured; watching whether it comes back"),
-            HealState::Kept { .. } => (IncidentState::Escalated, "inconclusive: a person must look"),
-            HealState::UndoBlocked { .. } => (IncidentState::Escalated, "undo is blocked: a person must decide"),
-            HealState::UndoFailed { .. } => (IncidentState::Escalated, "undo failed: a person must look"),
+            HealState::Cured { .. } if request => {
+                (IncidentState::Closed, "what was asked for is done")
+            }
+            HealState::Cured { .. } => (
+                IncidentState::Watching,
+                "cured; watching whether it comes back",
+            ),
+            HealState::Kept { .. } => {
+                (IncidentState::Escalated, "inconclusive: a person must look")
+            }
+            HealState::UndoBlocked { .. } => (
+                IncidentState::Escalated,
+                "undo is blocked: a person must decide",
+            ),
+            HealState::UndoFailed { .. } => {
+                (IncidentState::Escalated, "undo failed: a person must look")
+            }
             _ if request => (IncidentState::Closed, "what was asked for did not succeed"),
             _ => (IncidentState::Open, "not cured by this heal"),
         };
@@ -175,12 +307,27 @@ fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) 
         // A cure may be tried again, should it not last.
         let moved = Incident {
             state,
-            well_since: if cured { Some(now.clone()) } else { incident.well_since.clone() },
-            cured_by: if cured { Some(heal.id) } else { incident.cured_by },
-            closed_by: if state == IncidentState::Closed { Some("healerd".to_owned()) } else { incident.closed_by.clone() },
+            well_since: if cured {
+                Some(now.clone())
+            } else {
+                incident.well_since.clone()
+            },
+            cured_by: if cured {
+                Some(heal.id)
+            } else {
+                incident.cured_by
+            },
+            closed_by: if state == IncidentState::Closed {
+                Some("healerd".to_owned())
+            } else {
+                incident.closed_by.clone()
+            },
             ..incident.clone()
         };
-        changes = changes.write(Write::Incident { incident: Box::new(moved), note: note.to_owned() });
+        changes = changes.write(Write::Incident {
+            incident: Box::new(moved),
+            note: note.to_owned(),
+        });
     }
     changes
 }
@@ -190,14 +337,19 @@ fn notices(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes 
         HealState::Kept { .. } | HealState::UndoBlocked { .. } => Some("a person must decide"),
         HealState::UndoFailed { .. } => Some("undo failed, the application is held"),
         HealState::NotCured { .. } | HealState::Undone { .. } => Some("the heal did not help"),
-        HealState::Aborted { cause: AbortCause::BackupFailed(_) } => Some("no backup, so nothing was done"),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => Some("no backup, so nothing was done"),
         _ => None,
     };
     let Some(what) = wants_person else {
         return changes;
     };
     let title = format!("{}: {what} ({})", heal.app, heal.action.name);
-    let text = format!("{} `healerctl heals {}` shows every step.", heal.message, heal.id);
+    let text = format!(
+        "{} `healerctl heals {}` shows every step.",
+        heal.message, heal.id
+    );
     let key = format!("heal:{}:{}", heal.app, heal.action.name);
     changes.write(desk.notice("heal_ended", key, title, text, now))
 }

@@ -24,6 +24,7 @@ use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Status};
 use crate::seam::{Changes, Write};
+use crate::telemetry::metrics::Trigger;
 
 /// What is to be healed, whoever asks.
 #[derive(Debug, Clone)]
@@ -46,8 +47,14 @@ pub(super) async fn resolve(
     round: &Round,
     risk: Risk,
 ) -> Result<ResolvedAction, String> {
-    let action = desk.stack.resolve(name, checks, &round.results, &desk.app, params).map_err(|error| error.to_string())?;
-    let action = ResolvedAction { risk: action.risk.max(risk), ..action };
+    let action = desk
+        .stack
+        .resolve(name, checks, &round.results, &desk.app, params)
+        .map_err(|error| error.to_string())?;
+    let action = ResolvedAction {
+        risk: action.risk.max(risk),
+        ..action
+    };
     known_good::fill(desk, action).await
 }
 
@@ -56,7 +63,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
     if let Some(wake) = granted(desk).await? {
         return Ok(Some(wake));
     }
-    if is_busy(desk) || desk.shared.observing().is_some() {
+    if desk.shared.observing().is_some() || is_busy(desk) {
         return Ok(None);
     }
     let items = desk.plan.auto_heal.clone();
@@ -67,18 +74,34 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
         let Some(look) = desk.look.clone() else {
             return Ok(None);
         };
-        let action = match resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
+        let action = match resolve(
+            desk,
+            &item.action,
+            &item.checks,
+            &item.params,
+            &look.round,
+            item.risk,
+        )
+        .await
+        {
             Ok(action) => action,
             Err(reason) => {
                 tracing::info!(app = %desk.app.name, action = %item.action, %reason, "action cannot be resolved");
-                desk.next.insert(incident.id, format!("{}: {reason}", item.action));
+                desk.next
+                    .insert(incident.id, format!("{}: {reason}", item.action));
                 continue;
             }
         };
-        let ask = Ask { origin: Origin::Unattended, action, matched: item.matched, checks: item.checks.clone() };
+        let ask = Ask {
+            origin: Origin::Unattended,
+            action,
+            matched: item.matched,
+            checks: item.checks.clone(),
+        };
         match admit(desk, ask, &incident).await? {
             Ok(heal) => {
-                desk.next.insert(incident.id, format!("{} is running", heal.action.name));
+                desk.next
+                    .insert(incident.id, format!("{} is running", heal.action.name));
                 return Ok(Some(Wake::Now));
             }
             Err(denied) => tell_denied(desk, &item, &incident, &denied).await?,
@@ -89,7 +112,14 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
 
 /// Admits what persons granted.
 pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
-    let ready = desk.approvals.iter().find(|approval| approval.state == ApprovalState::Granted).cloned();
+    if desk.shared.observing().is_some() {
+        return Ok(None);
+    }
+    let ready = desk
+        .approvals
+        .iter()
+        .find(|approval| approval.state == ApprovalState::Granted)
+        .cloned();
     let Some(approval) = ready else {
         return Ok(None);
     };
@@ -98,7 +128,13 @@ pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError
     }
     let incident = approval.incident.and_then(|id| desk.incident(id)).cloned();
     let Some(incident) = incident else {
-        super::proposals::end(desk, &approval, ApprovalState::Stale, "its incident is over").await?;
+        super::proposals::end(
+            desk,
+            &approval,
+            ApprovalState::Stale,
+            "its incident is over",
+        )
+        .await?;
         return Ok(None);
     };
     let ask = Ask {
@@ -113,12 +149,18 @@ pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError
             let waits = denied.shown().to_owned();
             if approval.waits_for.as_deref() != Some(&waits) {
                 let now = desk.now();
-                let waiting = Approval { waits_for: Some(waits.clone()), ..approval.clone() };
-                let changes = desk.changes(&now).write(Write::Approval(Box::new(waiting))).audit(
-                    "approval_waits",
-                    &format!("approval:{}", approval.id),
-                    json!({"for": waits}),
-                );
+                let waiting = Approval {
+                    waits_for: Some(waits.clone()),
+                    ..approval.clone()
+                };
+                let changes = desk
+                    .changes(&now)
+                    .write(Write::Approval(Box::new(waiting)))
+                    .audit(
+                        "approval_waits",
+                        &format!("approval:{}", approval.id),
+                        json!({"for": waits}),
+                    );
                 desk.commit(changes).await?;
             }
             Ok(Some(Wake::At(desk.now().plus(desk.app.policy.timing.look))))
@@ -140,7 +182,12 @@ fn incident_of<'a>(desk: &'a Desk, checks: &[CheckName]) -> Option<&'a Incident>
     desk.incidents
         .iter()
         .filter(|incident| incident.kind == IncidentKind::Symptom)
-        .filter(|incident| incident.check.as_ref().is_some_and(|check| checks.contains(check)))
+        .filter(|incident| {
+            incident
+                .check
+                .as_ref()
+                .is_some_and(|check| checks.contains(check))
+        })
         .filter(|incident| match incident.state {
             IncidentState::Open => true,
             IncidentState::Escalated => trial,
@@ -150,7 +197,11 @@ fn incident_of<'a>(desk: &'a Desk, checks: &[CheckName]) -> Option<&'a Incident>
 }
 
 /// Asks the guards and, when all admit, writes the heal with its leases.
-pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Result<Result<Heal, Denied>, EngineError> {
+pub(super) async fn admit(
+    desk: &mut Desk,
+    ask: Ask,
+    incident: &Incident,
+) -> Result<Result<Heal, Denied>, EngineError> {
     let now = desk.now();
     let id = HealId::from_raw(desk.world.new_id());
     let trial = desk.breaker.state == BreakerState::HalfOpen
@@ -160,8 +211,16 @@ pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Res
     let linked = desk
         .incidents
         .iter()
-        .filter(|other| other.id != incident.id && matches!(other.state, IncidentState::Open | IncidentState::Escalated))
-        .filter(|other| other.check.as_ref().is_some_and(|check| ask.checks.contains(check)))
+        .filter(|other| {
+            other.id != incident.id
+                && matches!(other.state, IncidentState::Open | IncidentState::Escalated)
+        })
+        .filter(|other| {
+            other
+                .check
+                .as_ref()
+                .is_some_and(|check| ask.checks.contains(check))
+        })
         .map(|other| other.id)
         .collect();
     let heal = Heal {
@@ -172,10 +231,19 @@ pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Res
         matched: ask.matched,
         incident: incident.id,
         linked,
-        evidence: round.as_ref().map(|round| round.evidence().about(&ask.checks)).unwrap_or_default(),
+        evidence: round
+            .as_ref()
+            .map(|round| round.evidence().about(&ask.checks))
+            .unwrap_or_default(),
         before: round
             .as_ref()
-            .map(|round| round.results.iter().map(|result| (result.check.clone(), result.status)).collect())
+            .map(|round| {
+                round
+                    .results
+                    .iter()
+                    .map(|result| (result.check.clone(), result.status))
+                    .collect()
+            })
             .unwrap_or_default(),
         checks: ask.checks,
         roots: round.map(|round| round.roots).unwrap_or_default(),
@@ -206,17 +274,30 @@ pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Res
                 "origin": heal.origin, "incident": heal.incident, "trial": heal.trial, "evidence": heal.evidence,
             }),
         );
-    for touched in desk.incidents.iter().filter(|known| known.id == incident.id || heal.linked.contains(&known.id)) {
+    for touched in desk
+        .incidents
+        .iter()
+        .filter(|known| known.id == incident.id || heal.linked.contains(&known.id))
+    {
         let healing = Incident {
             state: IncidentState::Healing,
             heals: touched.heals.iter().copied().chain([id]).collect(),
             ..touched.clone()
         };
         let note = format!("{} is admitted (heal {id})", heal.action.name);
-        changes = changes.write(Write::Incident { incident: Box::new(healing), note });
+        changes = changes.write(Write::Incident {
+            incident: Box::new(healing),
+            note,
+        });
     }
-    if trial && let Some(reserved) = breaker::reserve_trial(&desk.breaker, id, &desk.app.policy.breaker, &now) {
-        changes = changes.write(Write::Breaker { breaker: Box::new(reserved), transitions: Vec::new() });
+    if trial
+        && let Some(reserved) =
+            breaker::reserve_trial(&desk.breaker, id, &desk.app.policy.breaker, &now)
+    {
+        changes = changes.write(Write::Breaker {
+            breaker: Box::new(reserved),
+            transitions: Vec::new(),
+        });
     }
     healer_agent::crash::point("engine.before.admitted");
     match desk.commit(changes).await {
@@ -236,14 +317,29 @@ pub(super) async fn admit(desk: &mut Desk, ask: Ask, incident: &Incident) -> Res
     tracing::info!(
         app = %heal.app, heal_id = %id, action = %heal.action.name, risk = %heal.action.risk, "heal admitted"
     );
+    let trigger = if heal.origin.is_unattended() {
+        Trigger::Daemon
+    } else {
+        Trigger::Person
+    };
+    desk.metrics.heal_started(trigger);
     desk.tell("heal", format!("{} admitted", heal.action.name), Some(id));
     Ok(Ok(desk.heal(id).cloned().unwrap_or(heal)))
 }
 
 /// Keeps why an item does not run now, and tells people once when the app is down because of it.
-async fn tell_denied(desk: &mut Desk, item: &PlanItem, incident: &Incident, denied: &Denied) -> Result<(), EngineError> {
+async fn tell_denied(
+    desk: &mut Desk,
+    item: &PlanItem,
+    incident: &Incident,
+    denied: &Denied,
+) -> Result<(), EngineError> {
     let now = desk.now();
-    let again = denied.0.iter().filter_map(|denial| denial.again_at.clone()).max_by_key(|again| again.boot_ms);
+    let again = denied
+        .0
+        .iter()
+        .filter_map(|denial| denial.again_at.clone())
+        .max_by_key(|again| again.boot_ms);
     let blocked = denied.0.iter().any(|denial| denial.again_at.is_none());
     let when = match (&again, blocked) {
         (Some(again), false) => format!(" at {}", again.to_text()),
@@ -254,41 +350,66 @@ async fn tell_denied(desk: &mut Desk, item: &PlanItem, incident: &Incident, deni
     }
     let line = format!("{}{when}: {}", item.action, denied.shown());
     if desk.next.get(&incident.id) != Some(&line) {
-        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied for now");
+        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied");
     }
     desk.next.insert(incident.id, line);
     if let (Some(again), false) = (again, blocked) {
         let look = now.plus(desk.app.policy.timing.look);
-        let sooner = if again.boot_ms < look.boot_ms { again } else { look };
+        let sooner = if again.boot_ms < look.boot_ms {
+            again
+        } else {
+            look
+        };
         desk.ask_again = Some(sooner);
     }
     // Waiting for dwell is the ordinary course; every other denial of an app that is down is told, once per guard.
     let word = denied.guard().to_string();
-    let ordinary = denied.0.iter().all(|denial| denial.guard == GuardName::Dwell);
+    let ordinary = denied
+        .0
+        .iter()
+        .all(|denial| denial.guard == GuardName::Dwell);
     if !desk.is_down() || ordinary || incident.told.as_deref() == Some(&word) {
         return Ok(());
     }
     let Some(current) = desk.incident(incident.id).cloned() else {
         return Ok(());
     };
-    let told = Incident { told: Some(word.clone()), ..current };
-    let title = format!("{} is down and {} may not start", desk.app.name, item.action);
+    let told = Incident {
+        told: Some(word.clone()),
+        ..current
+    };
+    let title = format!(
+        "{} is down and {} may not start",
+        desk.app.name, item.action
+    );
     let key = format!("denied:{}:{}", incident.id, word);
     let detail = json!({"action": item.action, "guards": denied.0});
     let changes = desk
         .changes(&now)
-        .write(Write::Incident { incident: Box::new(told), note: format!("denied: {}", denied.shown()) })
+        .write(Write::Incident {
+            incident: Box::new(told),
+            note: format!("denied: {}", denied.shown()),
+        })
         .write(desk.notice("denied", key, title, denied.shown().to_owned(), &now))
         .audit("heal_denied", &desk.object(), detail);
     desk.commit(changes).await
 }
 
 /// What a round did to incidents, as writes: rows, notes, audit, recurrences taken back from the breaker, notices.
-pub(super) fn incident_writes(desk: &Desk, updated: &Update, mut changes: Changes, now: &Moment) -> Changes {
+pub(super) fn incident_writes(
+    desk: &Desk,
+    updated: &Update,
+    mut changes: Changes,
+    now: &Moment,
+) -> Changes {
     let mut breaker = desk.breaker.clone();
     let mut transitions = Vec::new();
-    let mut rows: Vec<Incident> =
-        updated.incidents.iter().filter(|incident| desk.incident(incident.id) != Some(incident)).cloned().collect();
+    let mut rows: Vec<Incident> = updated
+        .incidents
+        .iter()
+        .filter(|incident| desk.incident(incident.id) != Some(incident))
+        .cloned()
+        .collect();
     let mut notes: BTreeMap<IncidentId, &'static str> = BTreeMap::new();
     for change in &updated.changes {
         let id = change.id();
@@ -296,34 +417,58 @@ pub(super) fn incident_writes(desk: &Desk, updated: &Update, mut changes: Change
             continue;
         };
         let object = format!("incident:{id}");
-        let name = incident.check.as_ref().map_or("the host", CheckName::as_str).to_owned();
+        let name = incident
+            .check
+            .as_ref()
+            .map_or("the host", CheckName::as_str)
+            .to_owned();
         let (verb, note) = match change {
             IncidentChange::Opened(_) => {
                 desk.metrics.incident_opened(incident.kind);
                 if incident.status == Status::Fail || incident.kind == IncidentKind::Unknown {
                     let title = format!("{}: {name} is {}", incident.app, incident.status);
-                    changes =
-                        changes.write(desk.notice("incident_opened", object.clone(), title, incident.message.clone(), now));
+                    changes = changes.write(desk.notice(
+                        "incident_opened",
+                        object.clone(),
+                        title,
+                        incident.message.clone(),
+                        now,
+                    ));
                 }
                 ("incident_opened", "opened")
             }
             IncidentChange::Recurred { cured_by, .. } => {
                 if let Some(heal) = cured_by {
                     let by = desk.by(Some(*heal), now);
-                    let cured = breaker.cures.iter().find(|cure| cure.heal == *heal).map(|cure| cure.action.clone());
+                    let cured = breaker
+                        .cures
+                        .iter()
+                        .find(|cure| cure.heal == *heal)
+                        .map(|cure| cure.action.clone());
                     let step = breaker::recur(&breaker, id, *heal, &desk.app.policy.breaker, by);
                     breaker = step.breaker;
                     transitions.extend(step.transitions);
-                    incident.tried.retain(|action| Some(action) != cured.as_ref());
+                    incident
+                        .tried
+                        .retain(|action| Some(action) != cured.as_ref());
                     let title = format!("{}: {name} is back after a cure", incident.app);
                     let key = format!("recurred:{id}:{}", now.wall_ms);
-                    changes = changes.write(desk.notice("recurred", key, title, incident.message.clone(), now));
+                    changes = changes.write(desk.notice(
+                        "recurred",
+                        key,
+                        title,
+                        incident.message.clone(),
+                        now,
+                    ));
                     ("cure_taken_back", "back: the cure did not last")
                 } else {
                     ("incident_recurred", "back")
                 }
             }
-            IncidentChange::Gone(_) => ("incident_gone", "gone by itself; watching whether it comes back"),
+            IncidentChange::Gone(_) => (
+                "incident_gone",
+                "gone by itself; watching whether it comes back",
+            ),
             IncidentChange::Closed(_) => ("incident_closed", "closed: it stayed away"),
             IncidentChange::Changed(_) => ("incident_changed", "changed"),
         };
@@ -335,13 +480,23 @@ pub(super) fn incident_writes(desk: &Desk, updated: &Update, mut changes: Change
         changes = changes.audit(verb, &object, detail);
     }
     for incident in rows {
-        let note = notes.get(&incident.id).copied().unwrap_or("looked at").to_owned();
-        changes = changes.write(Write::Incident { incident: Box::new(incident), note });
+        let note = notes
+            .get(&incident.id)
+            .copied()
+            .unwrap_or("looked at")
+            .to_owned();
+        changes = changes.write(Write::Incident {
+            incident: Box::new(incident),
+            note,
+        });
     }
     if breaker != desk.breaker {
         let detail = json!({"why": "a cure did not last", "state": breaker.state});
         changes = changes.audit("breaker_fed", &desk.object(), detail);
-        changes = changes.write(Write::Breaker { breaker: Box::new(breaker), transitions });
+        changes = changes.write(Write::Breaker {
+            breaker: Box::new(breaker),
+            transitions,
+        });
     }
     changes
 }

@@ -17,11 +17,25 @@ use crate::model::word::{HealingMode, Status};
 pub(super) fn publish(handle: &Handle, desk: &Desk) {
     let view = view(desk);
     let count = |wanted: fn(Status) -> bool| {
-        view.results.iter().filter(|result| wanted(result.status)).count().try_into().unwrap_or(u64::MAX)
+        view.results
+            .iter()
+            .filter(|result| wanted(result.status))
+            .count()
+            .try_into()
+            .unwrap_or(u64::MAX)
     };
-    desk.metrics.set_app_checks(&desk.app.name, count(Status::is_bad), count(|status| status == Status::Error));
-    desk.metrics.set_app_breaker_open(&desk.app.name, desk.breaker.state == BreakerState::Open);
-    handle.board.write().unwrap_or_else(PoisonError::into_inner).insert(desk.app.name.clone(), view);
+    desk.metrics.set_app_checks(
+        &desk.app.name,
+        count(Status::is_bad),
+        count(|status| status == Status::Error),
+    );
+    desk.metrics
+        .set_app_breaker_open(&desk.app.name, desk.breaker.state == BreakerState::Open);
+    handle
+        .board
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(desk.app.name.clone(), view);
 }
 
 fn view(desk: &Desk) -> AppView {
@@ -39,7 +53,11 @@ fn view(desk: &Desk) -> AppView {
         mode,
         mode_origin,
         breaker: status::status(&desk.breaker, &desk.app.policy.breaker, &now),
-        results: desk.look.as_ref().map(|look| look.round.results.clone()).unwrap_or_default(),
+        results: desk
+            .look
+            .as_ref()
+            .map(|look| look.round.results.clone())
+            .unwrap_or_default(),
         looked: desk.look.as_ref().map(|look| look.at.clone()),
         unseen: desk.unseen_reason.clone(),
         plan: desk.plan.clone(),
@@ -64,7 +82,11 @@ fn health(desk: &Desk, held: bool) -> Health {
     if held {
         return Health::Held;
     }
-    if desk.heals.iter().any(|heal| !heal.state.is_end() && !matches!(heal.state, HealState::Soaking { .. })) {
+    if desk
+        .heals
+        .iter()
+        .any(|heal| !heal.state.is_end() && !matches!(heal.state, HealState::Soaking { .. }))
+    {
         return Health::Healing;
     }
     let Some(look) = desk.look.as_ref().filter(|_| desk.blind.rounds == 0) else {
@@ -75,7 +97,11 @@ fn health(desk: &Desk, held: bool) -> Health {
         Health::Down
     } else if results.iter().any(|result| result.status.is_bad()) {
         Health::Degraded
-    } else if results.is_empty() || results.iter().any(|result| result.availability && result.status == Status::Error) {
+    } else if results.is_empty()
+        || results
+            .iter()
+            .any(|result| result.availability && result.status == Status::Error)
+    {
         Health::Unknown
     } else {
         Health::Healthy
@@ -88,7 +114,11 @@ pub(super) fn actions(app: &App, stack: &Stack) -> Vec<ActionView> {
         .actions
         .iter()
         .map(|action| {
-            let scope = Scope { app: Some(app), defaults: Some(&stack.vars), ..Scope::default() };
+            let scope = Scope {
+                app: Some(app),
+                defaults: Some(&stack.vars),
+                ..Scope::default()
+            };
             let risk = resolve::effective_risk(stack, action, &[], &scope, &app.policy);
             let asks = app.policy.always_ask.contains(&action.name);
             ActionView {
@@ -97,7 +127,11 @@ pub(super) fn actions(app: &App, stack: &Stack) -> Vec<ActionView> {
                 risk,
                 writes: action.writes_text.clone(),
                 proves: stack.served_by(&action.name).to_vec(),
-                alone_in: HealingMode::ALL.iter().copied().filter(|mode| !asks && mode.allows(risk)).collect(),
+                alone_in: HealingMode::ALL
+                    .iter()
+                    .copied()
+                    .filter(|mode| !asks && mode.allows(risk))
+                    .collect(),
             }
         })
         .collect()

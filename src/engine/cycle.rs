@@ -9,9 +9,6 @@ use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
 use super::look::{self, Which};
 use super::{admit, known_good, proposals, schedule};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
 use crate::decide;
 use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
@@ -19,15 +16,28 @@ use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::time::Moment;
-use crate::seam::Write;
+use crate::seam::{StoreError, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// One turn. Gives the moment of the next one.
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
-    for id in desk.heals.iter().filter(|heal| !heal.state.is_end()).map(|heal| heal.id).collect::<Vec<_>>() {
+    for id in desk
+        .heals
+        .iter()
+        .filter(|heal| !heal.state.is_end())
+        .map(|heal| heal.id)
+        .collect::<Vec<_>>()
+    {
         match life::advance(desk, id).await {
             Ok(wake) => wakes.push(wake),
+            // Another app of this host holds its lease: nothing was written, and the step is taken again.
+            Err(EngineError::Store(StoreError::Conflict { what })) if what.contains("lease") => {
+                wakes.push(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
+            }
             Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
             Err(error) => return Err(error),
         }
@@ -59,56 +69,103 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
         Wake::At(moment) => Some(moment),
         Wake::Never => None,
     });
-    let next = moments.chain(desk.ask_again.clone()).chain([due.clone()]).min_by_key(|moment| moment.boot_ms);
+    let next = moments
+        .chain(desk.ask_again.clone())
+        .chain([due.clone()])
+        .min_by_key(|moment| moment.boot_ms);
     Ok(next.unwrap_or(due))
 }
 
 /// A round is due by its time, or because a guard named one.
 fn is_due(desk: &Desk) -> bool {
     let now = desk.now();
-    desk.due.boot_ms <= now.boot_ms || desk.ask_again.as_ref().is_some_and(|again| again.boot_ms <= now.boot_ms)
+    desk.due.boot_ms <= now.boot_ms
+        || desk
+            .ask_again
+            .as_ref()
+            .is_some_and(|again| again.boot_ms <= now.boot_ms)
 }
 
 /// A round came: results, incidents, plan; all of it stored at once.
-pub(super) async fn seen(desk: &mut Desk, round: Round, asked: &BTreeSet<CheckName>) -> Result<(), EngineError> {
+pub(super) async fn seen(
+    desk: &mut Desk,
+    round: Round,
+    asked: &BTreeSet<CheckName>,
+) -> Result<(), EngineError> {
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
-    if let Some(last) = &desk.look && last.round.roots != round.roots {
+    if let Some(last) = &desk.look
+        && last.round.roots != round.roots
+    {
         desk.deployed = Some(now.clone());
         tracing::info!(app = %desk.app.name, "the application's paths changed; this is a deploy");
     }
     for result in &round.results {
-        desk.metrics.check_ran(result.status, Duration::from_millis(result.execution_ms));
+        desk.metrics
+            .check_ran(result.status, Duration::from_millis(result.execution_ms));
     }
     let changed: Vec<_> = round
         .results
         .iter()
         .filter(|new| {
-            let old = desk.look.as_ref().and_then(|look| look.round.result(&new.check));
-            old.is_none_or(|old| (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message))
+            let old = desk
+                .look
+                .as_ref()
+                .and_then(|look| look.round.result(&new.check));
+            old.is_none_or(|old| {
+                (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
+            })
         })
         .cloned()
         .collect();
     let whole = life::merged(desk.look.take(), &round);
-    let updated = looked_at(desk, Seen::Round { round: &round, asked }, &now);
+    let updated = looked_at(
+        desk,
+        Seen::Round {
+            round: &round,
+            asked,
+        },
+        &now,
+    );
     let healthy = whole.results.iter().all(|result| !result.status.is_bad());
-    desk.healthy_since = if healthy { desk.healthy_since.take().or_else(|| Some(now.clone())) } else { None };
+    desk.healthy_since = if healthy {
+        desk.healthy_since.take().or_else(|| Some(now.clone()))
+    } else {
+        None
+    };
     desk.unseen_reason = None;
 
-    let due = if updated.incidents.iter().any(|incident| incident.state == IncidentState::Open) {
+    let due = if updated
+        .incidents
+        .iter()
+        .any(|incident| incident.state == IncidentState::Open)
+    {
         let look = now.plus(timing.look);
         let regular = schedule::next_due(&desk.app, &now, desk.world.random.next());
-        if look.boot_ms < regular.boot_ms { look } else { regular }
+        if look.boot_ms < regular.boot_ms {
+            look
+        } else {
+            regular
+        }
     } else {
         schedule::next_due(&desk.app, &now, desk.world.random.next())
     };
     desk.ask_again = None;
-    let mut changes = desk.changes(&now).write(Write::Due { app: desk.app.name.clone(), due });
+    let mut changes = desk.changes(&now).write(Write::Due {
+        app: desk.app.name.clone(),
+        due,
+    });
     if !changed.is_empty() {
-        changes = changes.write(Write::Checks { app: desk.app.name.clone(), results: changed });
+        changes = changes.write(Write::Checks {
+            app: desk.app.name.clone(),
+            results: changed,
+        });
     }
     changes = admit::incident_writes(desk, &updated, changes, &now);
-    desk.look = Some(Look { round: whole, at: now });
+    desk.look = Some(Look {
+        round: whole,
+        at: now,
+    });
     desk.commit(changes).await?;
     decided(desk);
     Ok(())
@@ -165,8 +222,15 @@ fn looked_at(desk: &mut Desk, seen: Seen<'_>, now: &Moment) -> incident::Update 
     let world = Arc::clone(&desk.world);
     let mut new_id = || IncidentId::from_raw(world.new_id());
     let (incidents, blind) = (desk.incidents.clone(), std::mem::take(&mut desk.blind));
-    let update =
-        incident::update(&desk.app.name, incidents, blind, seen, now, &desk.app.policy.timing, &mut new_id);
+    let update = incident::update(
+        &desk.app.name,
+        incidents,
+        blind,
+        seen,
+        now,
+        &desk.app.policy.timing,
+        &mut new_id,
+    );
     desk.blind = update.blind.clone();
     update
 }
@@ -179,7 +243,10 @@ async fn unseen(desk: &mut Desk, reason: String) -> Result<(), EngineError> {
     let updated = looked_at(desk, Seen::Unseen { reason: &reason }, &now);
     let due = schedule::next_due(&desk.app, &now, desk.world.random.next());
     desk.ask_again = None;
-    let changes = desk.changes(&now).write(Write::Due { app: desk.app.name.clone(), due });
+    let changes = desk.changes(&now).write(Write::Due {
+        app: desk.app.name.clone(),
+        due,
+    });
     let changes = admit::incident_writes(desk, &updated, changes, &now);
     desk.commit(changes).await
 }
@@ -187,14 +254,21 @@ async fn unseen(desk: &mut Desk, reason: String) -> Result<(), EngineError> {
 /// The end of a cooldown, and a lost trial, are transitions of their own.
 async fn advance_breaker(desk: &mut Desk) -> Result<(), EngineError> {
     let now = desk.now();
-    let step = crate::guard::breaker::advance(&desk.breaker, &desk.app.policy.breaker, desk.by(None, &now));
+    let step = crate::guard::breaker::advance(
+        &desk.breaker,
+        &desk.app.policy.breaker,
+        desk.by(None, &now),
+    );
     let Some(step) = step else {
         return Ok(());
     };
     let detail = json!({"state": step.breaker.state.as_str()});
     let changes = desk
         .changes(&now)
-        .write(Write::Breaker { breaker: Box::new(step.breaker), transitions: step.transitions })
+        .write(Write::Breaker {
+            breaker: Box::new(step.breaker),
+            transitions: step.transitions,
+        })
         .audit("breaker_moved", &desk.object(), detail);
     desk.commit(changes).await
 }

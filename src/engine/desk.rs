@@ -26,7 +26,7 @@ use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
-use crate::seam::{Changes, Host, Login, StoreError, World, Write};
+use crate::seam::{Changes, Login, StoreError, World, Write};
 use crate::telemetry::metrics::Metrics;
 
 /// Why a desk cannot go on.
@@ -128,15 +128,15 @@ impl Desk {
         Login::of_app(&self.app)
     }
 
-    /// The app's host; `None` when the configuration lost it.
-    pub(super) fn host(&self) -> Option<Arc<dyn Host>> {
-        self.world.hosts.get(&self.app.host).cloned()
-    }
-
     /// For breaker steps.
     pub(super) fn by<'a>(&self, heal: Option<HealId>, now: &'a Moment) -> By<'a> {
         let draw = u16::try_from(self.world.random.next() % 1001).unwrap_or(500);
-        By { actor: "healerd", heal, now, draw }
+        By {
+            actor: "healerd",
+            heal,
+            now,
+            draw,
+        }
     }
 
     /// Begins a transaction of the daemon's own.
@@ -162,7 +162,10 @@ impl Desk {
     /// Is an availability check of this app FAIL?
     pub(super) fn is_down(&self) -> bool {
         self.look.as_ref().is_some_and(|look| {
-            look.round.results.iter().any(|result| result.availability && result.status == Status::Fail)
+            look.round
+                .results
+                .iter()
+                .any(|result| result.availability && result.status == Status::Fail)
         })
     }
 
@@ -170,7 +173,10 @@ impl Desk {
     fn remember(&mut self, write: Write) {
         match write {
             Write::Heal { heal, .. } => {
-                let heal = Heal { version: heal.version + 1, ..*heal };
+                let heal = Heal {
+                    version: heal.version + 1,
+                    ..*heal
+                };
                 self.heals.retain(|known| known.id != heal.id);
                 self.heals.push(heal);
             }
@@ -178,15 +184,31 @@ impl Desk {
                 self.incidents.retain(|known| known.id != incident.id);
                 self.incidents.push(*incident);
             }
-            Write::Breaker { breaker, transitions } => {
+            Write::Breaker {
+                breaker,
+                transitions,
+            } => {
                 for transition in &transitions {
                     self.metrics.breaker_moved(transition.from, transition.to);
-                    self.tell("breaker", format!("{} → {}: {}", transition.from, transition.to, transition.cause), None);
+                    self.tell(
+                        "breaker",
+                        format!(
+                            "{} → {}: {}",
+                            transition.from, transition.to, transition.cause
+                        ),
+                        None,
+                    );
                 }
-                self.breaker = Breaker { version: breaker.version + 1, ..*breaker };
+                self.breaker = Breaker {
+                    version: breaker.version + 1,
+                    ..*breaker
+                };
             }
             Write::Approval(approval) => {
-                let approval = Approval { version: approval.version + 1, ..*approval };
+                let approval = Approval {
+                    version: approval.version + 1,
+                    ..*approval
+                };
                 self.approvals.retain(|known| known.id != approval.id);
                 self.approvals.push(approval);
             }
@@ -220,12 +242,25 @@ impl Desk {
 
     /// A line for whoever watches the event stream.
     pub(super) fn tell(&self, kind: &'static str, text: String, heal: Option<HealId>) {
-        let line = EventLine { at: self.now(), kind, app: Some(self.app.name.clone()), text, heal };
+        let line = EventLine {
+            at: self.now(),
+            kind,
+            app: Some(self.app.name.clone()),
+            text,
+            heal,
+        };
         drop(self.events.send(line)); // nobody may be listening
     }
 
     /// A notice about this app.
-    pub(super) fn notice(&self, event: &str, key: String, title: String, text: String, now: &Moment) -> Write {
+    pub(super) fn notice(
+        &self,
+        event: &str,
+        key: String,
+        title: String,
+        text: String,
+        now: &Moment,
+    ) -> Write {
         Write::Notice(Notice {
             event: event.to_owned(),
             app: Some(self.app.name.to_string()),
@@ -262,16 +297,23 @@ impl Desk {
             HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
             state => !state.is_end(),
         });
-        self.incidents.retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);
+        self.incidents
+            .retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);
         let (now, remember) = (self.now(), self.app.policy.approval.remember);
         self.approvals.retain(|approval| {
-            approval.ended.as_ref().is_none_or(|ended| !now.is_past(ended, remember))
+            approval
+                .ended
+                .as_ref()
+                .is_none_or(|ended| !now.is_past(ended, remember))
         });
     }
 
     /// Key of the app's lease, and of its host's.
     pub(super) fn lease_keys(&self) -> (String, String) {
-        (format!("app:{}", self.app.name), format!("host:{}", self.app.host))
+        (
+            format!("app:{}", self.app.name),
+            format!("host:{}", self.app.host),
+        )
     }
 
     /// For audit rows about this app.
@@ -280,7 +322,11 @@ impl Desk {
     }
 
     /// An audit row for a rule of our own that was broken: never silent, never a panic.
-    pub(super) async fn audit_illegal(&mut self, heal: HealId, error: &EngineError) -> Result<(), EngineError> {
+    pub(super) async fn audit_illegal(
+        &mut self,
+        heal: HealId,
+        error: &EngineError,
+    ) -> Result<(), EngineError> {
         let now = self.now();
         let changes = self.changes(&now).audit(
             "illegal_event_refused",

@@ -36,7 +36,10 @@ pub(super) struct Facts {
 impl Facts {
     /// For the start of a heal, with the round just made.
     pub(super) async fn gather(desk: &Desk, heal: &Heal, round: Round) -> Self {
-        let host = desk.shared.host_facts(&desk.world, &desk.app.host, desk.login()).await;
+        let host = desk
+            .shared
+            .host_facts(&desk.world, &desk.app.host, desk.login())
+            .await;
         let room = room(desk, heal).await;
         let preconditions = preconditions(&desk.stack, &desk.app, heal, &round);
         let now = desk.now();
@@ -56,7 +59,10 @@ impl Facts {
 
     /// For a heal that is not admitted yet: no room, no fresh look.
     pub(super) async fn before_admission(desk: &Desk, heal: &Heal, incident: &Incident) -> Self {
-        let host = desk.shared.host_facts(&desk.world, &desk.app.host, desk.login()).await;
+        let host = desk
+            .shared
+            .host_facts(&desk.world, &desk.app.host, desk.login())
+            .await;
         let look = desk.look.as_ref();
         Self {
             app: Arc::clone(&desk.app),
@@ -67,7 +73,8 @@ impl Facts {
             room: None,
             host,
             deployed: desk.deployed.clone(),
-            preconditions: look.and_then(|look| preconditions(&desk.stack, &desk.app, heal, &look.round)),
+            preconditions: look
+                .and_then(|look| preconditions(&desk.stack, &desk.app, heal, &look.round)),
             now: desk.now(),
         }
     }
@@ -87,7 +94,11 @@ impl Facts {
         Box::new(move |rows| self.ask(rows).map(drop))
     }
 
-    fn with<T>(&self, rows: &GuardRows, ask: impl FnOnce(&GuardInput<'_>) -> Result<T, Denied>) -> Result<T, Denied> {
+    fn with<T>(
+        &self,
+        rows: &GuardRows,
+        ask: impl FnOnce(&GuardInput<'_>) -> Result<T, Denied>,
+    ) -> Result<T, Denied> {
         let Some(incident) = &self.incident else {
             return Err(Denied(Vec::new())); // no incident, no reason to act
         };
@@ -120,8 +131,12 @@ fn preconditions(stack: &Stack, app: &App, heal: &Heal, round: &Round) -> Option
         return Some(true);
     }
     let action = stack.action(&heal.action.name)?;
-    let scope =
-        Scope { app: Some(app), defaults: Some(&stack.vars), results: Some(&round.results), ..Scope::default() };
+    let scope = Scope {
+        app: Some(app),
+        defaults: Some(&stack.vars),
+        results: Some(&round.results),
+        ..Scope::default()
+    };
     match resolve::requirements(stack, action, &heal.checks, &scope) {
         Truth::True => Some(true),
         Truth::False => Some(false),
@@ -137,12 +152,25 @@ async fn room(desk: &Desk, heal: &Heal) -> Option<Room> {
     let (vault_free, _) = desk.world.vault.room().await.ok()?;
     let login = Login::of_app(&desk.app);
     let target_free = act::free_bytes(&desk.world, &desk.app, login).await.ok()?;
-    Some(Room { vault_free, target_free, estimate: heal.action.estimate_bytes })
+    Some(Room {
+        vault_free,
+        target_free,
+        estimate: heal.action.estimate_bytes,
+    })
 }
 
 /// Would the same results still give exactly this action?
 pub(super) async fn still_resolves(desk: &Desk, heal: &Heal, round: &Round) -> bool {
-    match super::admit::resolve(desk, &heal.action.name, &heal.checks, &heal.action.params, round, heal.action.risk).await {
+    match super::admit::resolve(
+        desk,
+        &heal.action.name,
+        &heal.checks,
+        &heal.action.params,
+        round,
+        heal.action.risk,
+    )
+    .await
+    {
         Ok(action) => action == heal.action,
         Err(reason) => {
             tracing::info!(heal_id = %heal.id, %reason, "the action can no longer be resolved");

@@ -26,8 +26,8 @@ use crate::model::stop::{Hold, ModeOverride, Mute, Scope};
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Risk};
 use crate::model::{Digest, TreePath};
-use crate::undo::RollbackPreview;
 use crate::seam::World;
+use crate::undo::RollbackPreview;
 
 /// Health of an app, from its latest round alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +42,14 @@ pub enum Health {
 
 impl Health {
     /// Every word, for metrics.
-    pub const ALL: &[Self] =
-        &[Self::Healthy, Self::Degraded, Self::Down, Self::Unknown, Self::Healing, Self::Held];
+    pub const ALL: &[Self] = &[
+        Self::Healthy,
+        Self::Degraded,
+        Self::Down,
+        Self::Unknown,
+        Self::Healing,
+        Self::Held,
+    ];
 
     /// The word people read.
     pub const fn as_str(self) -> &'static str {
@@ -140,8 +146,19 @@ pub struct OpError {
 
 impl OpError {
     /// A refusal.
-    pub fn new(kind: OpErrorKind, code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), hint: hint.into(), approval: None }
+    pub fn new(
+        kind: OpErrorKind,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            code,
+            message: message.into(),
+            hint: hint.into(),
+            approval: None,
+        }
     }
 }
 
@@ -160,7 +177,10 @@ pub enum HealAnswer {
     /// Admitted; it goes on by itself.
     Started(Box<Heal>),
     /// What would run.
-    WouldRun { action: Box<ResolvedAction>, denials: Vec<String> },
+    WouldRun {
+        action: Box<ResolvedAction>,
+        denials: Vec<String>,
+    },
 }
 
 /// A person's rollback.
@@ -179,21 +199,91 @@ type Answer<T> = oneshot::Sender<Result<T, OpError>>;
 /// Requests on an app's desk.
 #[derive(Debug)]
 pub(super) enum Request {
-    Diagnose { answer: Answer<()> },
-    Heal { request: HealRequest, person: Person, answer: Answer<HealAnswer> },
-    Approve { id: ApprovalId, digest: Digest, reason: String, person: Person, answer: Answer<Approval> },
-    Reject { id: ApprovalId, reason: String, person: Person, answer: Answer<Approval> },
-    Preview { backup: BackupId, exact: bool, only: Vec<TreePath>, answer: Answer<RollbackPreview> },
-    Rollback { request: RollbackRequest, person: Person, answer: Answer<Heal> },
-    Decide { heal: HealId, undo: bool, reason: String, person: Person, answer: Answer<Heal> },
-    ResetBreaker { reason: String, person: Person, answer: Answer<()> },
-    ForceBreaker { state: Option<ForcedState>, reason: String, length: Option<Duration>, person: Person, answer: Answer<()> },
-    BackupNow { reason: String, person: Person, answer: Answer<BackupRow> },
-    VerifyBackup { backup: BackupId, person: Person, answer: Answer<BackupRow> },
-    DeleteBackup { backup: BackupId, reason: String, person: Person, answer: Answer<()> },
-    Mute { check: CheckName, length: Duration, reason: String, person: Person, answer: Answer<()> },
-    Unmute { check: CheckName, person: Person, answer: Answer<()> },
-    CloseIncident { incident: IncidentId, reason: String, person: Person, answer: Answer<()> },
+    Diagnose {
+        answer: Answer<()>,
+    },
+    Heal {
+        request: HealRequest,
+        person: Person,
+        answer: Answer<HealAnswer>,
+    },
+    Approve {
+        id: ApprovalId,
+        digest: Digest,
+        reason: String,
+        person: Person,
+        answer: Answer<Approval>,
+    },
+    Reject {
+        id: ApprovalId,
+        reason: String,
+        person: Person,
+        answer: Answer<Approval>,
+    },
+    Preview {
+        backup: BackupId,
+        exact: bool,
+        only: Vec<TreePath>,
+        answer: Answer<RollbackPreview>,
+    },
+    Rollback {
+        request: RollbackRequest,
+        person: Person,
+        answer: Answer<Heal>,
+    },
+    Decide {
+        heal: HealId,
+        undo: bool,
+        reason: String,
+        person: Person,
+        answer: Answer<Heal>,
+    },
+    ResetBreaker {
+        reason: String,
+        person: Person,
+        answer: Answer<()>,
+    },
+    ForceBreaker {
+        state: Option<ForcedState>,
+        reason: String,
+        length: Option<Duration>,
+        person: Person,
+        answer: Answer<()>,
+    },
+    BackupNow {
+        reason: String,
+        person: Person,
+        answer: Answer<BackupRow>,
+    },
+    VerifyBackup {
+        backup: BackupId,
+        person: Person,
+        answer: Answer<BackupRow>,
+    },
+    DeleteBackup {
+        backup: BackupId,
+        reason: String,
+        person: Person,
+        answer: Answer<()>,
+    },
+    Mute {
+        check: CheckName,
+        length: Duration,
+        reason: String,
+        person: Person,
+        answer: Answer<()>,
+    },
+    Unmute {
+        check: CheckName,
+        person: Person,
+        answer: Answer<()>,
+    },
+    CloseIncident {
+        incident: IncidentId,
+        reason: String,
+        person: Person,
+        answer: Answer<()>,
+    },
     /// Something outside the desk changed (a hold ended, a mode was set): look again.
     Nudge,
 }
@@ -221,7 +311,12 @@ macro_rules! ask {
 impl Handle {
     /// All apps.
     pub fn apps(&self) -> Vec<AppView> {
-        self.board.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.board
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// One app.
@@ -229,7 +324,12 @@ impl Handle {
     /// # Errors
     /// When there is no such app.
     pub fn app(&self, app: &AppName) -> Result<AppView, OpError> {
-        let found = self.board.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned();
+        let found = self
+            .board
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(app)
+            .cloned();
         found.ok_or_else(|| unknown_app(app))
     }
 
@@ -238,7 +338,12 @@ impl Handle {
     /// # Errors
     /// When there is no such app.
     pub fn actions(&self, app: &AppName) -> Result<Vec<ActionView>, OpError> {
-        let found = self.actions.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned();
+        let found = self
+            .actions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(app)
+            .cloned();
         found.ok_or_else(|| unknown_app(app))
     }
 
@@ -265,7 +370,12 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown app or action, a guard's denial, or a needed approval (which then exists and is in the error).
-    pub async fn heal(&self, app: &AppName, request: HealRequest, person: Person) -> Result<HealAnswer, OpError> {
+    pub async fn heal(
+        &self,
+        app: &AppName,
+        request: HealRequest,
+        person: Person,
+    ) -> Result<HealAnswer, OpError> {
         ask!(self, app, Heal { request, person })
     }
 
@@ -281,14 +391,28 @@ impl Handle {
         person: Person,
     ) -> Result<Approval, OpError> {
         let app = self.app_of_approval(id).await?;
-        ask!(self, &app, Approve { id, digest, reason, person })
+        ask!(
+            self,
+            &app,
+            Approve {
+                id,
+                digest,
+                reason,
+                person
+            }
+        )
     }
 
     /// A vote against it, which ends it.
     ///
     /// # Errors
     /// Unknown or decided already.
-    pub async fn reject(&self, id: ApprovalId, reason: String, person: Person) -> Result<Approval, OpError> {
+    pub async fn reject(
+        &self,
+        id: ApprovalId,
+        reason: String,
+        person: Person,
+    ) -> Result<Approval, OpError> {
         let app = self.app_of_approval(id).await?;
         ask!(self, &app, Reject { id, reason, person })
     }
@@ -304,14 +428,27 @@ impl Handle {
         exact: bool,
         only: Vec<TreePath>,
     ) -> Result<RollbackPreview, OpError> {
-        ask!(self, app, Preview { backup, exact, only })
+        ask!(
+            self,
+            app,
+            Preview {
+                backup,
+                exact,
+                only
+            }
+        )
     }
 
     /// A person's rollback, confirmed by the preview's digest.
     ///
     /// # Errors
     /// As `preview`; and stale, when the tree changed since.
-    pub async fn rollback(&self, app: &AppName, request: RollbackRequest, person: Person) -> Result<Heal, OpError> {
+    pub async fn rollback(
+        &self,
+        app: &AppName,
+        request: RollbackRequest,
+        person: Person,
+    ) -> Result<Heal, OpError> {
         ask!(self, app, Rollback { request, person })
     }
 
@@ -319,18 +456,45 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown, or not one that waits for a person.
-    pub async fn decide(&self, id: HealId, undo: bool, reason: String, person: Person) -> Result<Heal, OpError> {
-        let heal = self.world.store.heal(id).await.map_err(|error| store_error(&error))?;
-        let app = heal.ok_or_else(|| unknown("heal", &id.to_string(), "healerctl heals"))?.app;
+    pub async fn decide(
+        &self,
+        id: HealId,
+        undo: bool,
+        reason: String,
+        person: Person,
+    ) -> Result<Heal, OpError> {
+        let heal = self
+            .world
+            .store
+            .heal(id)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let app = heal
+            .ok_or_else(|| unknown("heal", &id.to_string(), "healerctl heals"))?
+            .app;
         let heal = id;
-        ask!(self, &app, Decide { heal, undo, reason, person })
+        ask!(
+            self,
+            &app,
+            Decide {
+                heal,
+                undo,
+                reason,
+                person
+            }
+        )
     }
 
     /// Clears a breaker.
     ///
     /// # Errors
     /// Unknown app.
-    pub async fn reset_breaker(&self, app: &AppName, reason: String, person: Person) -> Result<(), OpError> {
+    pub async fn reset_breaker(
+        &self,
+        app: &AppName,
+        reason: String,
+        person: Person,
+    ) -> Result<(), OpError> {
         ask!(self, app, ResetBreaker { reason, person })
     }
 
@@ -346,14 +510,28 @@ impl Handle {
         length: Option<Duration>,
         person: Person,
     ) -> Result<(), OpError> {
-        ask!(self, app, ForceBreaker { state, reason, length, person })
+        ask!(
+            self,
+            app,
+            ForceBreaker {
+                state,
+                reason,
+                length,
+                person
+            }
+        )
     }
 
     /// A backup of the stack's base set, now.
     ///
     /// # Errors
     /// Unknown app, or the backup failed.
-    pub async fn backup_now(&self, app: &AppName, reason: String, person: Person) -> Result<BackupRow, OpError> {
+    pub async fn backup_now(
+        &self,
+        app: &AppName,
+        reason: String,
+        person: Person,
+    ) -> Result<BackupRow, OpError> {
         ask!(self, app, BackupNow { reason, person })
     }
 
@@ -361,7 +539,12 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown, or damaged.
-    pub async fn verify_backup(&self, app: &AppName, backup: BackupId, person: Person) -> Result<BackupRow, OpError> {
+    pub async fn verify_backup(
+        &self,
+        app: &AppName,
+        backup: BackupId,
+        person: Person,
+    ) -> Result<BackupRow, OpError> {
         ask!(self, app, VerifyBackup { backup, person })
     }
 
@@ -376,7 +559,15 @@ impl Handle {
         reason: String,
         person: Person,
     ) -> Result<(), OpError> {
-        ask!(self, app, DeleteBackup { backup, reason, person })
+        ask!(
+            self,
+            app,
+            DeleteBackup {
+                backup,
+                reason,
+                person
+            }
+        )
     }
 
     /// Lets a check's bad results lead to nothing for a while.
@@ -391,14 +582,28 @@ impl Handle {
         reason: String,
         person: Person,
     ) -> Result<(), OpError> {
-        ask!(self, app, Mute { check, length, reason, person })
+        ask!(
+            self,
+            app,
+            Mute {
+                check,
+                length,
+                reason,
+                person
+            }
+        )
     }
 
     /// Ends a mute.
     ///
     /// # Errors
     /// Unknown app, or not muted.
-    pub async fn unmute(&self, app: &AppName, check: CheckName, person: Person) -> Result<(), OpError> {
+    pub async fn unmute(
+        &self,
+        app: &AppName,
+        check: CheckName,
+        person: Person,
+    ) -> Result<(), OpError> {
         ask!(self, app, Unmute { check, person })
     }
 
@@ -406,11 +611,31 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown, closed already, or a heal is working on it.
-    pub async fn close_incident(&self, id: IncidentId, reason: String, person: Person) -> Result<(), OpError> {
-        let row = self.world.store.incident(id).await.map_err(|error| store_error(&error))?;
-        let app = row.ok_or_else(|| unknown("incident", &id.to_string(), "healerctl incidents"))?.app;
+    pub async fn close_incident(
+        &self,
+        id: IncidentId,
+        reason: String,
+        person: Person,
+    ) -> Result<(), OpError> {
+        let row = self
+            .world
+            .store
+            .incident(id)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let app = row
+            .ok_or_else(|| unknown("incident", &id.to_string(), "healerctl incidents"))?
+            .app;
         let incident = id;
-        ask!(self, &app, CloseIncident { incident, reason, person })
+        ask!(
+            self,
+            &app,
+            CloseIncident {
+                incident,
+                reason,
+                person
+            }
+        )
     }
 
     /// All holds.
@@ -421,6 +646,11 @@ impl Handle {
     /// Modes set at run time.
     pub fn modes(&self) -> Vec<ModeOverride> {
         self.shared.modes()
+    }
+
+    /// Why nothing starts by itself, while the daemon only observes.
+    pub fn observing(&self) -> Option<String> {
+        self.shared.observing()
     }
 
     /// Stops all automation in a scope, durably, before it answers.
@@ -435,7 +665,10 @@ impl Handle {
         person: &Person,
     ) -> Result<HoldId, OpError> {
         self.check_scope(&scope)?;
-        let id = self.shared.hold(&self.world, scope, &reason, length, &person.to_text()).await?;
+        let id = self
+            .shared
+            .hold(&self.world, scope, &reason, length, &person.to_text())
+            .await?;
         self.nudge_all();
         Ok(id)
     }
@@ -445,8 +678,17 @@ impl Handle {
     ///
     /// # Errors
     /// When nothing is held there.
-    pub async fn resume(&self, scope: &Scope, undo: bool, reason: String, person: &Person) -> Result<usize, OpError> {
-        let count = self.shared.resume(&self.world, scope, undo, &reason, &person.to_text()).await?;
+    pub async fn resume(
+        &self,
+        scope: &Scope,
+        undo: bool,
+        reason: String,
+        person: &Person,
+    ) -> Result<usize, OpError> {
+        let count = self
+            .shared
+            .resume(&self.world, scope, undo, &reason, &person.to_text())
+            .await?;
         self.nudge_all();
         Ok(count)
     }
@@ -465,7 +707,9 @@ impl Handle {
         if let Some(app) = &app {
             self.app(app)?;
         }
-        self.shared.set_mode(&self.world, app, mode, &reason, &person.to_text()).await?;
+        self.shared
+            .set_mode(&self.world, app, mode, &reason, &person.to_text())
+            .await?;
         self.nudge_all();
         Ok(())
     }
@@ -474,8 +718,15 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown host, or it cannot be seen.
-    pub async fn adopt(&self, host: &HostName, reason: String, person: &Person) -> Result<(), OpError> {
-        self.shared.adopt(&self.world, host, &reason, &person.to_text()).await?;
+    pub async fn adopt(
+        &self,
+        host: &HostName,
+        reason: String,
+        person: &Person,
+    ) -> Result<(), OpError> {
+        self.shared
+            .adopt(&self.world, host, &reason, &person.to_text())
+            .await?;
         self.nudge_all();
         Ok(())
     }
@@ -490,33 +741,64 @@ impl Handle {
     }
 
     async fn app_of_approval(&self, id: ApprovalId) -> Result<AppName, OpError> {
-        let row = self.world.store.approval(id).await.map_err(|error| store_error(&error))?;
-        Ok(row.ok_or_else(|| unknown("approval", &id.to_string(), "healerctl approvals"))?.bound.app)
+        let row = self
+            .world
+            .store
+            .approval(id)
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(row
+            .ok_or_else(|| unknown("approval", &id.to_string(), "healerctl approvals"))?
+            .bound
+            .app)
     }
 
-    async fn put<T>(&self, app: &AppName, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, OpError> {
-        let desk = self.desks.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned();
+    async fn put<T>(
+        &self,
+        app: &AppName,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, OpError> {
+        let desk = self
+            .desks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(app)
+            .cloned();
         let desk = desk.ok_or_else(|| unknown_app(app))?;
         let (sender, receiver) = oneshot::channel();
         let stopping = || {
-            OpError::new(OpErrorKind::Unavailable, "stopping", "The daemon is stopping.", "Try again in a minute.")
+            OpError::new(
+                OpErrorKind::Unavailable,
+                "stopping",
+                "The daemon is stopping.",
+                "Try again in a minute.",
+            )
         };
         let exchange = async {
             desk.send(request(sender)).await.map_err(|_| stopping())?;
             receiver.await.map_err(|_| stopping())?
         };
-        tokio::time::timeout(ANSWER_WITHIN, exchange).await.unwrap_or_else(|_| {
-            Err(OpError::new(
-                OpErrorKind::Unavailable,
-                "busy",
-                format!("{app} did not answer within two minutes; whether it was done is unknown."),
-                format!("`healerctl heals` and `healerctl events` show what {app} is doing."),
-            ))
-        })
+        tokio::time::timeout(ANSWER_WITHIN, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(OpError::new(
+                    OpErrorKind::Unavailable,
+                    "busy",
+                    format!(
+                        "{app} did not answer within two minutes; whether it was done is unknown."
+                    ),
+                    format!("`healerctl heals` and `healerctl events` show what {app} is doing."),
+                ))
+            })
     }
 
     pub(super) fn nudge_all(&self) {
-        for desk in self.desks.read().unwrap_or_else(PoisonError::into_inner).values() {
+        for desk in self
+            .desks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
             drop(desk.try_send(Request::Nudge)); // a full desk looks again anyway
         }
     }

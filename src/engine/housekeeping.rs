@@ -74,7 +74,15 @@ async fn once(
     }
     count(handle, metrics);
     if let Some((notifier, repeat)) = notices {
-        outbox::deliver_due(world.clock.as_ref(), world.store.as_ref(), notifier.as_ref(), told, *repeat, metrics).await?;
+        outbox::deliver_due(
+            world.clock.as_ref(),
+            world.store.as_ref(),
+            notifier.as_ref(),
+            told,
+            *repeat,
+            metrics,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -82,10 +90,14 @@ async fn once(
 /// Gauges over all apps, from the board.
 fn count(handle: &Handle, metrics: &Metrics) {
     let apps = handle.apps();
-    let sum = |wanted: &dyn Fn(&AppView) -> bool| apps.iter().filter(|app| wanted(app)).count() as u64;
+    let sum =
+        |wanted: &dyn Fn(&AppView) -> bool| apps.iter().filter(|app| wanted(app)).count() as u64;
     for (health, words) in [
         (metrics::Health::Healthy, &[Health::Healthy][..]),
-        (metrics::Health::Degraded, &[Health::Degraded, Health::Healing, Health::Held]),
+        (
+            metrics::Health::Degraded,
+            &[Health::Degraded, Health::Healing, Health::Held],
+        ),
         (metrics::Health::Down, &[Health::Down]),
         (metrics::Health::Unknown, &[Health::Unknown]),
     ] {
@@ -95,17 +107,32 @@ fn count(handle: &Handle, metrics: &Metrics) {
         metrics.set_apps_in_mode(*mode, sum(&|app| app.mode == *mode));
     }
     for state in BreakerState::ALL {
-        metrics.set_breakers(*state, sum(&|app| app.breaker.circuit_breaker_state == *state));
+        metrics.set_breakers(
+            *state,
+            sum(&|app| app.breaker.circuit_breaker_state == *state),
+        );
     }
     for state in IncidentState::ALL {
-        let count = apps.iter().flat_map(|app| &app.incidents).filter(|incident| incident.state == *state).count();
+        let count = apps
+            .iter()
+            .flat_map(|app| &app.incidents)
+            .filter(|incident| incident.state == *state)
+            .count();
         metrics.set_incidents(*state, count as u64);
     }
-    metrics.set_heals_in_flight(apps.iter().flat_map(|app| &app.heals).filter(|heal| !heal.state.is_end()).count() as u64);
+    metrics.set_heals_in_flight(
+        apps.iter()
+            .flat_map(|app| &app.heals)
+            .filter(|heal| !heal.state.is_end())
+            .count() as u64,
+    );
     metrics.set_holds(handle.holds().len() as u64);
     let now = handle.world.clock.now();
     let waiting: Vec<_> = apps.iter().flat_map(|app| &app.approvals).collect();
-    let oldest = waiting.iter().map(|since| now.since(since, Duration::from_secs(30 * 86_400))).max();
+    let oldest = waiting
+        .iter()
+        .map(|since| now.since(since, Duration::from_secs(30 * 86_400)))
+        .max();
     metrics.set_approvals(waiting.len() as u64, oldest.unwrap_or_default());
 }
 
@@ -114,13 +141,25 @@ async fn retain(handle: &Handle) -> Result<(), StoreError> {
     let world = &handle.world;
     let now = world.clock.now();
     for app in handle.apps() {
-        let query = Query { app: Some(app.name.clone()), open_only: false, limit: 100_000 };
+        let query = Query {
+            app: Some(app.name.clone()),
+            open_only: false,
+            limit: 100_000,
+        };
         let rows = world.store.backups(query).await?;
-        let needed: BTreeSet<BackupId> = app.heals.iter().filter_map(|heal| heal.state.backup()).collect();
-                for backup in retention::retain(&rows, &now, &app.backup_policy, &needed) {
+        let needed: BTreeSet<BackupId> = app
+            .heals
+            .iter()
+            .filter_map(|heal| heal.state.backup())
+            .collect();
+        for backup in retention::retain(&rows, &now, &app.backup_policy, &needed) {
             let changes = Changes::new(now.clone(), "healerd")
                 .write(Write::BackupRemoved(backup))
-                .audit("backup_removed", &format!("app:{}", app.name), json!({"backup": backup, "why": "retention"}));
+                .audit(
+                    "backup_removed",
+                    &format!("app:{}", app.name),
+                    json!({"backup": backup, "why": "retention"}),
+                );
             world.store.apply(changes).await?;
             if let Err(error) = world.vault.remove(backup).await {
                 tracing::warn!(%backup, reason = %error, "the bytes of an old backup stay until the next sweep");

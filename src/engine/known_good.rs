@@ -20,17 +20,25 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     if action.known_good.is_empty() {
         return Ok(action);
     }
-    let id = desk.known_good.ok_or("no known-good snapshot was taken while the application was healthy")?;
-    let manifest = desk.world.vault.manifest(id).await.map_err(|error| error.to_string())?;
+    let id = desk
+        .known_good
+        .ok_or("no known-good snapshot was taken while the application was healthy")?;
+    let manifest = desk
+        .world
+        .vault
+        .manifest(id)
+        .await
+        .map_err(|error| error.to_string())?;
     let files: Vec<(TreePath, Digest, u32)> = action
         .known_good
         .iter()
         .filter_map(|path| {
             let entry = manifest.members.get(path)?.as_ref()?;
             match entry.content {
-                healer_agent::tree::Content::File { digest: Some(digest), .. } => {
-                    Some((path.clone(), digest, entry.meta.mode))
-                }
+                healer_agent::tree::Content::File {
+                    digest: Some(digest),
+                    ..
+                } => Some((path.clone(), digest, entry.meta.mode)),
                 _ => None,
             }
         })
@@ -38,10 +46,20 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     let action = action
         .with_known_good(&files)
         .map_err(|path| format!("the known-good snapshot does not hold `{path}`"))?;
-    let differs = protect::differs_from_known_good(&desk.world, &desk.app, Login::of_app(&desk.app), &manifest, &action.known_good)
-        .await
-        .map_err(|error| error.to_string())?;
-    let hooks: &[RaiseHook] = if differs { &[RaiseHook::KnownGoodDiffers] } else { &[] };
+    let differs = protect::differs_from_known_good(
+        &desk.world,
+        &desk.app,
+        Login::of_app(&desk.app),
+        &manifest,
+        &action.known_good,
+    )
+    .await
+    .map_err(|error| error.to_string())?;
+    let hooks: &[RaiseHook] = if differs {
+        &[RaiseHook::KnownGoodDiffers]
+    } else {
+        &[]
+    };
     let risk = action.risk_after(hooks);
     Ok(ResolvedAction { risk, ..action })
 }
@@ -50,16 +68,31 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
 pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
     let member = |path: &TreePath| {
         let pattern = Pattern::parse(&path.to_string()).ok()?;
-        Some(WriteMember { pattern, what: WriteKind::Content, shared: false })
+        Some(WriteMember {
+            pattern,
+            what: WriteKind::Content,
+            shared: false,
+        })
     };
     let members: Vec<_> = desk.stack.known_good.iter().filter_map(member).collect();
     let now = desk.now();
     let Some(healthy_since) = desk.healthy_since.clone() else {
         return Ok(());
     };
-    let wait = if desk.known_good.is_none() { std::time::Duration::ZERO } else { desk.app.policy.timing.known_good_age };
-    let due = desk.known_good_checked.as_ref().is_none_or(|checked| now.is_past(checked, wait));
-    if members.is_empty() || desk.active_heal().is_some() || !now.is_past(&healthy_since, wait) || !due {
+    let wait = if desk.known_good.is_none() {
+        std::time::Duration::ZERO
+    } else {
+        desk.app.policy.timing.known_good_age
+    };
+    let due = desk
+        .known_good_checked
+        .as_ref()
+        .is_none_or(|checked| now.is_past(checked, wait));
+    if members.is_empty()
+        || desk.active_heal().is_some()
+        || !now.is_past(&healthy_since, wait)
+        || !due
+    {
         return Ok(());
     }
     desk.known_good_checked = Some(now.clone());
@@ -94,7 +127,11 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
     let changes = desk
         .changes(&now)
         .write(Write::Backup(Box::new(backup.row().clone())))
-        .audit("known_good_taken", &desk.object(), json!({"backup": id, "files": backup.row().files}));
+        .audit(
+            "known_good_taken",
+            &desk.object(),
+            json!({"backup": id, "files": backup.row().files}),
+        );
     desk.commit(changes).await?;
     desk.known_good = Some(id);
     tracing::info!(app = %desk.app.name, backup = %id, "known-good snapshot taken");

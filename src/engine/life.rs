@@ -15,7 +15,10 @@ use super::look::Which;
 use super::{accounts, gate};
 use crate::act::{self, Progress, Started};
 use crate::model::check::Round;
-use crate::model::heal::{Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport, Unsettled};
+use crate::model::heal::{
+    AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport,
+    Unsettled,
+};
 use crate::model::id::{BackupId, HealId};
 use crate::model::incident::IncidentKind;
 use crate::model::reason::{Denied, GuardName};
@@ -24,7 +27,7 @@ use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
-use crate::telemetry::metrics::HealEnd;
+use crate::telemetry::metrics::{HealEnd, Success};
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -56,7 +59,11 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
         HealState::Protected { backup } => start(desk, heal, backup).await,
         HealState::Acting { .. } => watch(desk, heal).await,
         HealState::InDoubt { .. } => settle(desk, heal).await,
-        HealState::Settling { course, since, looks } => settling(desk, heal, course, since, looks).await,
+        HealState::Settling {
+            course,
+            since,
+            looks,
+        } => settling(desk, heal, course, since, looks).await,
         HealState::Verifying { since, looks, .. } => verifying(desk, heal, since, looks).await,
         HealState::Soaking { since, looks, .. } => soaking(desk, heal, since, looks).await,
         HealState::Undoing { course, reason } => take_back(desk, heal, course, reason).await,
@@ -73,7 +80,10 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
 
 /// Under a hold the running step and a running undo finish; everything else of what nobody asked for stands still.
 fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
-    let held = desk.shared.held(&desk.app.name, &desk.app.host, &desk.now()).is_some();
+    let held = desk
+        .shared
+        .held(&desk.app.name, &desk.app.host, &desk.now())
+        .is_some();
     let by_person = matches!(heal.origin, Origin::Requested(_) | Origin::Rollback { .. });
     match heal.state {
         HealState::Acting { .. }
@@ -100,68 +110,114 @@ pub(super) async fn step(
 }
 
 /// The moved heal and its transaction.
-fn prepare(desk: &Desk, heal: &Heal, event: Event, message: String) -> Result<(Heal, Changes), EngineError> {
+fn prepare(
+    desk: &Desk,
+    heal: &Heal,
+    event: Event,
+    message: String,
+) -> Result<(Heal, Changes), EngineError> {
     let now = desk.now();
     let state = heal.state.next(event.clone(), &now)?;
-    let moved = Heal { state, moved: now.clone(), message, ..heal.clone() };
+    let moved = Heal {
+        state,
+        moved: now.clone(),
+        message,
+        ..heal.clone()
+    };
     let detail = json!({
         "app": heal.app, "action": heal.action.name, "event": event.name(),
         "from": heal.state.name(), "to": moved.state.name(), "message": moved.message,
     });
     let changes = accounts::settle(desk, heal, &moved, desk.changes(&now), &now)
-        .write(crate::seam::Write::Heal { heal: Box::new(moved.clone()), event: Some(event) })
+        .write(crate::seam::Write::Heal {
+            heal: Box::new(moved.clone()),
+            event: Some(event),
+        })
         .audit("heal_moved", &format!("heal:{}", heal.id), detail);
     Ok((moved, changes))
 }
 
+/// One line for the journal, with the stable text that its message id belongs to, and one for the event stream.
 fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
-    tracing::info!(
-        app = %after.app, heal_id = %after.id, action = %after.action.name,
-        from = before.state.name(), state = after.state.name(), reason = %after.message, "heal moved"
-    );
-    if after.state.is_end() {
-        let took = after.moved.since(&after.admitted, Duration::from_secs(7 * 86_400));
-        if let Some(end) = end_of(&after.state) {
-            desk.metrics.heal_ended(end, took);
-        }
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                app = %after.app, host = %after.host, heal_id = %after.id, action = %after.action.name,
+                risk = %after.action.risk, from = before.state.name(), state = after.state.name(),
+                reason = %after.message, $text
+            )
+        };
     }
-    desk.tell("heal", format!("{} {}: {}", after.action.name, after.state.name(), after.message), Some(after.id));
-}
-
-/// The word for an end in metrics.
-const fn end_of(state: &HealState) -> Option<HealEnd> {
-    match state {
-        HealState::Cured { .. } => Some(HealEnd::Cured),
-        HealState::NotCured { .. } => Some(HealEnd::NotCured),
-        HealState::Kept { .. } => Some(HealEnd::Kept),
-        HealState::Undone { .. } => Some(HealEnd::Undone),
-        HealState::UndoBlocked { .. } => Some(HealEnd::UndoBlocked),
-        HealState::UndoFailed { .. } => Some(HealEnd::UndoFailed),
-        HealState::Aborted { .. } => Some(HealEnd::Aborted),
+    match &after.state {
         HealState::Admitted
-        | HealState::Protected { .. }
-        | HealState::Acting { .. }
         | HealState::InDoubt { .. }
-        | HealState::Settling { .. }
         | HealState::Verifying { .. }
         | HealState::Soaking { .. }
         | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => None,
+        | HealState::Rechecking { .. } => line!(info, "heal moved"),
+        HealState::Protected { .. } => line!(info, "backup verified"),
+        HealState::Acting { .. } => line!(info, "action started"),
+        HealState::Settling { .. } => line!(info, "action ended"),
+        HealState::Cured { .. } => line!(info, "heal cured"),
+        HealState::Undone { .. } => line!(warn, "heal undone"),
+        HealState::UndoFailed { .. } => line!(error, "undo failed"),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => line!(error, "backup failed"),
+        HealState::NotCured { .. }
+        | HealState::Kept { .. }
+        | HealState::UndoBlocked { .. }
+        | HealState::Aborted { .. } => line!(warn, "heal ended"),
     }
+    match &after.state {
+        HealState::Protected { backup: Some(_) } => desk.metrics.backup_taken(Success::Ok),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => desk.metrics.backup_taken(Success::Failed),
+        _ => {}
+    }
+    if let Some(end) = HealEnd::of(&after.state) {
+        let took = after
+            .moved
+            .since(&after.admitted, Duration::from_secs(7 * 86_400));
+        desk.metrics.heal_ended(end, took);
+        desk.next.remove(&after.incident);
+        for linked in &after.linked {
+            desk.next.remove(linked);
+        }
+    }
+    desk.tell(
+        "heal",
+        format!(
+            "{} {}: {}",
+            after.action.name,
+            after.state.name(),
+            after.message
+        ),
+        Some(after.id),
+    );
 }
 
 /// Admitted: a verified backup of what the action may write.
 async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     let base_wanted = heal.action.risk >= crate::model::word::Risk::High;
     if !heal.action.writes_files() && !base_wanted {
-        step(desk, &heal, Event::BackupVerified { backup: None }, "the action writes no files").await?;
+        step(
+            desk,
+            &heal,
+            Event::BackupVerified { backup: None },
+            "the action writes no files",
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     let request = protect::Protect {
         id: BackupId::from_raw(desk.world.new_id()),
         kind: match heal.origin {
             Origin::Rollback { .. } => crate::model::backup::BackupKind::BeforeRollback,
-            Origin::Unattended | Origin::Requested(_) | Origin::Approved(_) => crate::model::backup::BackupKind::Heal,
+            Origin::Unattended | Origin::Requested(_) | Origin::Approved(_) => {
+                crate::model::backup::BackupKind::Heal
+            }
         },
         app: &desk.app,
         login: Login::of_action(&desk.app, heal.action.identity),
@@ -177,12 +233,18 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
             let (moved, changes) = prepare(
                 desk,
                 &heal,
-                Event::BackupVerified { backup: Some(backup.id()) },
+                Event::BackupVerified {
+                    backup: Some(backup.id()),
+                },
                 format!("backup {} is verified", backup.id()),
             )?;
             let changes = changes
                 .write(crate::seam::Write::Backup(Box::new(backup.row().clone())))
-                .write(crate::seam::Write::Pin { backup: backup.id(), by: format!("heal:{}", heal.id), pinned: true });
+                .write(crate::seam::Write::Pin {
+                    backup: backup.id(),
+                    by: format!("heal:{}", heal.id),
+                    pinned: true,
+                });
             desk.commit(changes).await?;
             crash::point("engine.after.BackupVerified");
             told(desk, &heal, &moved);
@@ -191,7 +253,15 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
         Err(ProtectError::Host(_)) if !deadline_passed(desk, &heal) => Ok(next_look(desk)),
         Err(error) => {
             let message = error.to_string();
-            step(desk, &heal, Event::BackupFailed { message: message.clone() }, message).await?;
+            step(
+                desk,
+                &heal,
+                Event::BackupFailed {
+                    message: message.clone(),
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
     }
@@ -199,29 +269,69 @@ async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 
 /// Protected: look once more, ask every guard, write the intent, start.
 async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<Wake, EngineError> {
-    let asked: Vec<_> = heal.checks.iter().chain(&heal.action.proves).cloned().collect();
+    let asked: Vec<_> = heal
+        .checks
+        .iter()
+        .chain(&heal.action.proves)
+        .cloned()
+        .collect();
     let round = match look(desk, Which::Proving(&asked)).await {
         Ok(round) => round,
         Err(reason) if deadline_passed(desk, &heal) => {
-            let event = Event::Denied { guard: GuardName::Freshness, message: reason.clone() };
+            let event = Event::Denied {
+                guard: GuardName::Freshness,
+                message: reason.clone(),
+            };
             step(desk, &heal, event, reason).await?;
             return Ok(Wake::Now);
         }
         Err(_) => return Ok(next_look(desk)),
     };
     if round.roots != heal.roots {
-        let message = "the application's paths lead somewhere else now; this is a deploy".to_owned();
-        step(desk, &heal, Event::TargetChanged { message: message.clone() }, message).await?;
+        let message =
+            "the application's paths lead somewhere else now; this is a deploy".to_owned();
+        step(
+            desk,
+            &heal,
+            Event::TargetChanged {
+                message: message.clone(),
+            },
+            message,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
-    let is_request = desk.incident(heal.incident).is_some_and(|incident| incident.kind == IncidentKind::Request);
-    if !is_request && heal.checks.iter().all(|check| round.status(check) == Status::Pass) {
-        step(desk, &heal, Event::SymptomGone, "the symptom was gone when looked at again").await?;
+    let is_request = desk
+        .incident(heal.incident)
+        .is_some_and(|incident| incident.kind == IncidentKind::Request);
+    if !is_request
+        && heal
+            .checks
+            .iter()
+            .all(|check| round.status(check) == Status::Pass)
+    {
+        step(
+            desk,
+            &heal,
+            Event::SymptomGone,
+            "the symptom was gone when looked at again",
+        )
+        .await?;
         return Ok(Wake::Now);
     }
-    if !matches!(heal.origin, Origin::Rollback { .. }) && !gate::still_resolves(desk, &heal, &round).await {
+    if !matches!(heal.origin, Origin::Rollback { .. })
+        && !gate::still_resolves(desk, &heal, &round).await
+    {
         let message = "what the action would do is no longer what was planned".to_owned();
-        step(desk, &heal, Event::TargetChanged { message: message.clone() }, message).await?;
+        step(
+            desk,
+            &heal,
+            Event::TargetChanged {
+                message: message.clone(),
+            },
+            message,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     let Some(protection) = reprove(desk, &heal, backup).await? else {
@@ -245,13 +355,35 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
         .collect();
     if let Err(error) = act::stage(&desk.world, &desk.app, login, heal.id, &digests).await {
         let message = format!("a content could not be brought to the target: {error}");
-        step(desk, &heal, Event::TargetChanged { message: message.clone() }, message).await?;
+        step(
+            desk,
+            &heal,
+            Event::TargetChanged {
+                message: message.clone(),
+            },
+            message,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
-    let (moved, changes) = prepare(desk, &heal, Event::IntentWritten, format!("{} is running", heal.action.name))?;
+    let (moved, changes) = prepare(
+        desk,
+        &heal,
+        Event::IntentWritten,
+        format!("{} is running", heal.action.name),
+    )?;
     let written = changes.writes.clone();
     crash::point("engine.before.intent");
-    let intent = match intend(&desk.world, permit, protection, &heal, changes, facts.into_gate()).await {
+    let intent = match intend(
+        &desk.world,
+        permit,
+        protection,
+        &heal,
+        changes,
+        facts.into_gate(),
+    )
+    .await
+    {
         Ok(intent) => intent,
         Err(StoreError::Denied(denied)) => return denied_at_start(desk, &heal, denied).await,
         Err(error) => return Err(error.into()),
@@ -273,7 +405,15 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
             Ok(Wake::Now)
         }
         Started::NeverRan(message) => {
-            step(desk, &acting, Event::NeverRan { message: message.clone() }, message).await?;
+            step(
+                desk,
+                &acting,
+                Event::NeverRan {
+                    message: message.clone(),
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Started::Unknown(reason) => {
@@ -284,13 +424,18 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
 }
 
 /// The backup must still be one, and of what is there now. `None`: the heal has moved.
-async fn reprove(desk: &mut Desk, heal: &Heal, backup: Option<BackupId>) -> Result<Option<Protection>, EngineError> {
+async fn reprove(
+    desk: &mut Desk,
+    heal: &Heal,
+    backup: Option<BackupId>,
+) -> Result<Option<Protection>, EngineError> {
     let Some(id) = backup else {
         return Ok(Some(Protection::NothingToCopy));
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     // After a restart the proof is earned again from the vault; a row in the store proves nothing.
-    let proof: Result<VerifiedBackup, ProtectError> = protect::reverify(&desk.world, id, &heal.action.writes).await;
+    let proof: Result<VerifiedBackup, ProtectError> =
+        protect::reverify(&desk.world, id, &heal.action.writes).await;
     let same = match &proof {
         Ok(proof) => protect::still_the_same(&desk.world, proof, &desk.app, login).await,
         Err(_) => Ok(false),
@@ -299,7 +444,15 @@ async fn reprove(desk: &mut Desk, heal: &Heal, backup: Option<BackupId>) -> Resu
         (Ok(proof), Ok(true)) => Ok(Some(Protection::Backup(Box::new(proof)))),
         (_, Err(error)) if deadline_passed(desk, heal) => {
             let message = error.to_string();
-            step(desk, heal, Event::TargetChanged { message: message.clone() }, message).await?;
+            step(
+                desk,
+                heal,
+                Event::TargetChanged {
+                    message: message.clone(),
+                },
+                message,
+            )
+            .await?;
             Ok(None)
         }
         (Ok(_) | Err(_), Ok(_) | Err(_)) => {
@@ -307,9 +460,23 @@ async fn reprove(desk: &mut Desk, heal: &Heal, backup: Option<BackupId>) -> Resu
             *times += 1;
             if *times >= STALE_BACKUPS_MAX {
                 let message = "the files kept changing while they were backed up".to_owned();
-                step(desk, heal, Event::TargetChanged { message: message.clone() }, message).await?;
+                step(
+                    desk,
+                    heal,
+                    Event::TargetChanged {
+                        message: message.clone(),
+                    },
+                    message,
+                )
+                .await?;
             } else {
-                step(desk, heal, Event::BackupStale, "the files changed since the backup").await?;
+                step(
+                    desk,
+                    heal,
+                    Event::BackupStale,
+                    "the files changed since the backup",
+                )
+                .await?;
             }
             Ok(None)
         }
@@ -317,13 +484,29 @@ async fn reprove(desk: &mut Desk, heal: &Heal, backup: Option<BackupId>) -> Resu
 }
 
 /// A lease or a hold is waited for; any other denial ends the heal before it acted.
-async fn denied_at_start(desk: &mut Desk, heal: &Heal, denied: Denied) -> Result<Wake, EngineError> {
-    let only_waits = denied.0.iter().all(|denial| matches!(denial.guard, GuardName::Lease | GuardName::Hold));
+async fn denied_at_start(
+    desk: &mut Desk,
+    heal: &Heal,
+    denied: Denied,
+) -> Result<Wake, EngineError> {
+    let only_waits = denied
+        .0
+        .iter()
+        .all(|denial| matches!(denial.guard, GuardName::Lease | GuardName::Hold));
     if only_waits && !heal.origin.is_unattended() && !deadline_passed(desk, heal) {
         return Ok(next_look(desk));
     }
     let message = denied.shown().to_owned();
-    step(desk, heal, Event::Denied { guard: denied.guard(), message: message.clone() }, message).await?;
+    step(
+        desk,
+        heal,
+        Event::Denied {
+            guard: denied.guard(),
+            message: message.clone(),
+        },
+        message,
+    )
+    .await?;
     Ok(Wake::Now)
 }
 
@@ -333,11 +516,20 @@ async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
         return carry_out_rollback(desk, heal).await;
     }
     if !desk.started_here.contains(&heal.id) {
-        step(desk, &heal, Event::OutcomeUnknown, "the daemon was restarted while it ran").await?;
+        step(
+            desk,
+            &heal,
+            Event::OutcomeUnknown,
+            "the daemon was restarted while it ran",
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     let login = Login::of_action(&desk.app, heal.action.identity);
-    let unsettled = Unsettled { heal: heal.id, fence: heal.fence };
+    let unsettled = Unsettled {
+        heal: heal.id,
+        fence: heal.fence,
+    };
     match act::look(&desk.world, &unsettled, &desk.app, login, WATCH).await {
         Progress::Running { .. } => Ok(Wake::Now),
         Progress::Finished(finished) => ended(desk, &heal, &finished).await,
@@ -355,22 +547,49 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
         return carry_out_rollback(desk, heal).await;
     }
     let login = Login::of_action(&desk.app, heal.action.identity);
-    let unsettled = Unsettled { heal: heal.id, fence: heal.fence };
+    let unsettled = Unsettled {
+        heal: heal.id,
+        fence: heal.fence,
+    };
     match act::settle(&desk.world, &unsettled, &desk.app, login).await {
         Progress::Running { .. } => Ok(Wake::At(desk.now().plus(Duration::from_secs(1)))),
         Progress::Finished(finished) => ended(desk, &heal, &finished).await,
         Progress::Interrupted => interrupted(desk, &heal).await,
         Progress::NeverRan(message) => {
-            step(desk, &heal, Event::NeverRan { message: message.clone() }, message).await?;
+            step(
+                desk,
+                &heal,
+                Event::NeverRan {
+                    message: message.clone(),
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Progress::Unreadable(message) => {
-            step(desk, &heal, Event::WitnessUnreadable { message: message.clone() }, message).await?;
+            step(
+                desk,
+                &heal,
+                Event::WitnessUnreadable {
+                    message: message.clone(),
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Progress::Unseen(reason) if deadline_passed(desk, &heal) => {
             let reason = format!("the target could not be asked in time what happened: {reason}");
-            step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Progress::Unseen(_) => Ok(next_look(desk)),
@@ -380,9 +599,15 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake, EngineError> {
     let outcome = act::outcome(finished);
     let message = match &outcome {
-        Outcome::Done => format!("{} ended after {} ms; waiting for the cure", heal.action.name, finished.duration_ms),
+        Outcome::Done => format!(
+            "{} ended after {} ms; waiting for the cure",
+            heal.action.name, finished.duration_ms
+        ),
         Outcome::Failed(text) => text.clone(),
-        Outcome::TimedOut => format!("{} was killed at its deadline, with everything it had started", heal.action.name),
+        Outcome::TimedOut => format!(
+            "{} was killed at its deadline, with everything it had started",
+            heal.action.name
+        ),
         Outcome::Cancelled => format!("{} was cancelled", heal.action.name),
         Outcome::Interrupted => format!("{} was interrupted", heal.action.name),
     };
@@ -394,8 +619,17 @@ async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake
 /// The supervisor died before it could say what changed: whatever differs from the backup in exclusive members counts.
 async fn interrupted(desk: &mut Desk, heal: &Heal) -> Result<Wake, EngineError> {
     let wrote = heal.action.writes_files() && heal.state.backup().is_some();
-    let event = Event::Ended { outcome: Outcome::Interrupted, wrote };
-    step(desk, heal, event, "its supervisor died; nothing is run again, the checks will tell").await?;
+    let event = Event::Ended {
+        outcome: Outcome::Interrupted,
+        wrote,
+    };
+    step(
+        desk,
+        heal,
+        event,
+        "its supervisor died; nothing is run again, the checks will tell",
+    )
+    .await?;
     Ok(Wake::Now)
 }
 
@@ -410,13 +644,31 @@ async fn settling(
     if looks.made == 0 && course.wrote && !matches!(heal.origin, Origin::Rollback { .. }) {
         match undo_plan(desk, &heal, &course).await {
             Ok(plan) if !plan.outside.is_empty() => {
-                let paths: Vec<_> = plan.outside.iter().take(5).map(|effect| effect.path.to_string()).collect();
-                let text = format!("the action changed files outside its write set: {}", paths.join(", "));
-                step(desk, &heal, Event::FoundBad { reason: UndoReason::OutsideWriteSet(text.clone()) }, text).await?;
+                let paths: Vec<_> = plan
+                    .outside
+                    .iter()
+                    .take(5)
+                    .map(|effect| effect.path.to_string())
+                    .collect();
+                let text = format!(
+                    "the action changed files outside its write set: {}",
+                    paths.join(", ")
+                );
+                step(
+                    desk,
+                    &heal,
+                    Event::FoundBad {
+                        reason: UndoReason::OutsideWriteSet(text.clone()),
+                    },
+                    text,
+                )
+                .await?;
                 return Ok(Wake::Now);
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet"),
+            Err(error) => {
+                tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet")
+            }
         }
     }
     let limit = heal.action.settle;
@@ -428,14 +680,28 @@ async fn settling(
         Ok(round) => {
             let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
             if let Some(Verdict::Worse(text)) = early {
-                step(desk, &heal, Event::FoundBad { reason: UndoReason::Worse(text.clone()) }, text).await?;
+                step(
+                    desk,
+                    &heal,
+                    Event::FoundBad {
+                        reason: UndoReason::Worse(text.clone()),
+                    },
+                    text,
+                )
+                .await?;
                 return Ok(Wake::Now);
             }
             let well = looks.well >= 2;
             looked(desk, &heal, looks)?;
             if well || over {
-                let Some(heal) = desk.heal(heal.id).cloned() else { return Ok(Wake::Never) };
-                let message = if well { "the proving checks pass" } else { "the settle time is over" };
+                let Some(heal) = desk.heal(heal.id).cloned() else {
+                    return Ok(Wake::Never);
+                };
+                let message = if well {
+                    "the proving checks pass"
+                } else {
+                    "the settle time is over"
+                };
                 step(desk, &heal, Event::SettleOver, message).await?;
                 return Ok(Wake::Now);
             }
@@ -445,7 +711,12 @@ async fn settling(
 }
 
 /// Verifying: a full round judges; what cannot be judged in time is kept for a person.
-async fn verifying(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> Result<Wake, EngineError> {
+async fn verifying(
+    desk: &mut Desk,
+    heal: Heal,
+    since: Moment,
+    looks: Looks,
+) -> Result<Wake, EngineError> {
     let round = match look(desk, Which::Proving(&heal.action.proves)).await {
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
@@ -454,33 +725,85 @@ async fn verifying(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> 
     let rollback = matches!(heal.origin, Origin::Rollback { .. });
     match verify::judge(&heal.before, &heal.action.proves, &round) {
         Verdict::Cured => {
-            step(desk, &heal, Event::FoundWell, "the symptom is gone; it must stay so").await?;
+            step(
+                desk,
+                &heal,
+                Event::FoundWell,
+                "the symptom is gone; it must stay so",
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Verdict::NotCured(_) | Verdict::Inconclusive(_) if rollback => {
-            step(desk, &heal, Event::FoundWell, "the files are as the backup says").await?;
+            step(
+                desk,
+                &heal,
+                Event::FoundWell,
+                "the files are as the backup says",
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Verdict::NotCured(text) => {
-            // A person's wish where there was no symptom is undone only when it made something worse.
+            let asked_for = desk
+                .incident(heal.incident)
+                .is_some_and(|incident| incident.kind == IncidentKind::Request);
+            if asked_for {
+                // A person's wish where there was no symptom is undone only when it made something worse.
+                step(
+                    desk,
+                    &heal,
+                    Event::DeadlinePassed {
+                        reason: text.clone(),
+                    },
+                    text,
+                )
+                .await?;
+                return Ok(Wake::Now);
+            }
             let message = text.clone();
-            step(desk, &heal, Event::FoundBad { reason: UndoReason::NotCured(text) }, message).await?;
+            step(
+                desk,
+                &heal,
+                Event::FoundBad {
+                    reason: UndoReason::NotCured(text),
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Verdict::Worse(text) => {
             let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
             if early.is_some() || looks.down == 0 {
                 let message = text.clone();
-                step(desk, &heal, Event::FoundBad { reason: UndoReason::Worse(text) }, message).await?;
+                step(
+                    desk,
+                    &heal,
+                    Event::FoundBad {
+                        reason: UndoReason::Worse(text),
+                    },
+                    message,
+                )
+                .await?;
                 return Ok(Wake::Now);
             }
             looked(desk, &heal, looks)?;
             Ok(next_look(desk))
         }
         Verdict::Inconclusive(text) => {
-            let deadline = desk.app.policy.timing.verdict_deadline + Duration::from_millis(looks.blind_ms);
+            let deadline =
+                desk.app.policy.timing.verdict_deadline + Duration::from_millis(looks.blind_ms);
             if now.is_past(&since, deadline) {
-                step(desk, &heal, Event::DeadlinePassed { reason: text.clone() }, text).await?;
+                step(
+                    desk,
+                    &heal,
+                    Event::DeadlinePassed {
+                        reason: text.clone(),
+                    },
+                    text,
+                )
+                .await?;
                 return Ok(Wake::Now);
             }
             Ok(next_look(desk))
@@ -489,7 +812,12 @@ async fn verifying(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> 
 }
 
 /// Soaking: it must stay well.
-async fn soaking(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> Result<Wake, EngineError> {
+async fn soaking(
+    desk: &mut Desk,
+    heal: Heal,
+    since: Moment,
+    looks: Looks,
+) -> Result<Wake, EngineError> {
     let round = match look(desk, Which::Proving(&heal.action.proves)).await {
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
@@ -498,43 +826,99 @@ async fn soaking(desk: &mut Desk, heal: Heal, since: Moment, looks: Looks) -> Re
     let soak = desk.app.policy.timing.soak + Duration::from_millis(looks.blind_ms);
     let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
     if let Some(Verdict::Worse(text)) = early {
-        step(desk, &heal, Event::FoundBad { reason: UndoReason::Worse(text.clone()) }, text).await?;
+        step(
+            desk,
+            &heal,
+            Event::FoundBad {
+                reason: UndoReason::Worse(text.clone()),
+            },
+            text,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
-    let symptom_back =
-        heal.action.proves.iter().filter(|check| heal.checks.contains(check)).find(|check| round.status(check).is_bad());
+    let symptom_back = heal
+        .action
+        .proves
+        .iter()
+        .filter(|check| heal.checks.contains(check))
+        .find(|check| round.status(check).is_bad());
     if let (Some(check), false) = (symptom_back, matches!(heal.origin, Origin::Rollback { .. })) {
-        let text = format!("{check} is {} again before the soak time was over", round.status(check));
-        step(desk, &heal, Event::FoundBad { reason: UndoReason::NotLasting(text.clone()) }, text).await?;
+        let text = format!(
+            "{check} is {} again before the soak time was over",
+            round.status(check)
+        );
+        step(
+            desk,
+            &heal,
+            Event::FoundBad {
+                reason: UndoReason::NotLasting(text.clone()),
+            },
+            text,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
-    let sure = heal.action.proves.iter().all(|check| round.status(check) != Status::Error);
+    let sure = heal
+        .action
+        .proves
+        .iter()
+        .all(|check| round.status(check) != Status::Error);
     let down = looks.down;
     looked(desk, &heal, looks)?;
     if !now.is_past(&since, soak) {
         let left = now.remaining(&since, soak);
         return Ok(Wake::At(now.plus(left.min(desk.app.policy.timing.look))));
     }
-    let Some(heal) = desk.heal(heal.id).cloned() else { return Ok(Wake::Never) };
+    let Some(heal) = desk.heal(heal.id).cloned() else {
+        return Ok(Wake::Never);
+    };
     if sure && down == 0 {
-        step(desk, &heal, Event::SoakOver, "cured: verified, and it stayed well").await?;
+        step(
+            desk,
+            &heal,
+            Event::SoakOver,
+            "cured: verified, and it stayed well",
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     if now.is_past(&since, soak + desk.app.policy.timing.verdict_deadline) {
         let reason = "it could not be seen that it stayed well".to_owned();
-        step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+        step(
+            desk,
+            &heal,
+            Event::DeadlinePassed {
+                reason: reason.clone(),
+            },
+            reason,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     Ok(next_look(desk))
 }
 
 /// Undoing: take back what the action changed, and only that.
-async fn take_back(desk: &mut Desk, heal: Heal, course: Course, reason: UndoReason) -> Result<Wake, EngineError> {
+async fn take_back(
+    desk: &mut Desk,
+    heal: Heal,
+    course: Course,
+    reason: UndoReason,
+) -> Result<Wake, EngineError> {
     let plan = match undo_plan(desk, &heal, &course).await {
         Ok(plan) => plan,
         Err(text) if deadline_passed(desk, &heal) => {
             let why = format!("it is not known what to take back: {text}");
-            step(desk, &heal, Event::DeadlinePassed { reason: why.clone() }, why).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: why.clone(),
+                },
+                why,
+            )
+            .await?;
             return Ok(Wake::Now);
         }
         Err(_) => return Ok(next_look(desk)),
@@ -546,7 +930,15 @@ async fn take_back(desk: &mut Desk, heal: Heal, course: Course, reason: UndoReas
         // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
         Err(error) if deadline_passed(desk, &heal) => {
             let why = error.to_string();
-            step(desk, &heal, Event::DeadlinePassed { reason: why.clone() }, why).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: why.clone(),
+                },
+                why,
+            )
+            .await?;
             return Ok(Wake::Now);
         }
         Err(_) => return Ok(next_look(desk)),
@@ -558,8 +950,16 @@ async fn take_back(desk: &mut Desk, heal: Heal, course: Course, reason: UndoReas
 }
 
 fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
-    let mut text = format!("{}; {} paths are as before", reason.text(), report.restored + report.already);
-    for (list, word) in [(&report.kept, "kept, touched by others since"), (&report.failed, "failed"), (&report.blocked, "unclear")] {
+    let mut text = format!(
+        "{}; {} paths are as before",
+        reason.text(),
+        report.restored + report.already
+    );
+    for (list, word) in [
+        (&report.kept, "kept, touched by others since"),
+        (&report.failed, "failed"),
+        (&report.blocked, "unclear"),
+    ] {
         if !list.is_empty() {
             text.push_str(&format!(", {} {word}", list.len()));
         }
@@ -568,13 +968,20 @@ fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
 }
 
 /// What somebody else wrote since, and was therefore left, is in the vault too; its row is stored.
-async fn keep_captured(desk: &mut Desk, undone: protect::Undone) -> Result<UndoReport, EngineError> {
+async fn keep_captured(
+    desk: &mut Desk,
+    undone: protect::Undone,
+) -> Result<UndoReport, EngineError> {
     if let Some(captured) = undone.captured {
         let now = desk.now();
         let changes = desk
             .changes(&now)
             .write(crate::seam::Write::Backup(Box::new(captured.row().clone())))
-            .audit("kept_files_captured", &desk.object(), json!({"backup": captured.id()}));
+            .audit(
+                "kept_files_captured",
+                &desk.object(),
+                json!({"backup": captured.id()}),
+            );
         desk.commit(changes).await?;
     }
     Ok(undone.report)
@@ -599,7 +1006,15 @@ async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
         Ok(plan) => plan,
         Err(reason) if deadline_passed(desk, &heal) => {
             let heal = in_doubt(desk, heal, &reason).await?;
-            step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
             return Ok(Wake::Now);
         }
         Err(_) => return Ok(next_look(desk)),
@@ -611,16 +1026,41 @@ async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
             let outcome = if report.failed.is_empty() {
                 Outcome::Done
             } else {
-                Outcome::Failed(format!("{} paths could not be put back: {}", report.failed.len(), report.failed.join("; ")))
+                Outcome::Failed(format!(
+                    "{} paths could not be put back: {}",
+                    report.failed.len(),
+                    report.failed.join("; ")
+                ))
             };
-            let message = format!("{} paths put back, {} kept", report.restored, report.kept.len());
-            step(desk, &heal, Event::Ended { outcome, wrote: true }, message).await?;
+            let message = format!(
+                "{} paths put back, {} kept",
+                report.restored,
+                report.kept.len()
+            );
+            step(
+                desk,
+                &heal,
+                Event::Ended {
+                    outcome,
+                    wrote: true,
+                },
+                message,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Err(error) if deadline_passed(desk, &heal) => {
             let reason = error.to_string();
             let heal = in_doubt(desk, heal, &reason).await?;
-            step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
             Ok(Wake::Now)
         }
         Err(_) => Ok(next_look(desk)),
@@ -641,32 +1081,77 @@ async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::Un
     }
     let login = Login::of_action(&desk.app, heal.action.identity);
     let backup = course.backup.ok_or("there is no backup")?;
-    let manifest = desk.world.vault.manifest(backup).await.map_err(|error| error.to_string())?;
-    let unsettled = Unsettled { heal: heal.id, fence: heal.fence };
-    let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await {
+    let manifest = desk
+        .world
+        .vault
+        .manifest(backup)
+        .await
+        .map_err(|error| error.to_string())?;
+    let unsettled = Unsettled {
+        heal: heal.id,
+        fence: heal.fence,
+    };
+    let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await
+    {
         Progress::Finished(finished) => Some(finished.confined),
         Progress::Interrupted => None,
         Progress::Running { .. } => return Err("its processes are still there".to_owned()),
-        Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => return Err(reason),
+        Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => {
+            return Err(reason);
+        }
     };
     let effects: Vec<Effect> = match confined {
-        Some(_) => act::effects(&desk.world, heal.id, &desk.app, login).await.map_err(|error| error.to_string())?,
-        None => protect::recovery_effects(&desk.world, &desk.app, login, &manifest, &heal.action.writes)
+        Some(_) => act::effects(&desk.world, heal.id, &desk.app, login)
             .await
             .map_err(|error| error.to_string())?,
+        None => protect::recovery_effects(
+            &desk.world,
+            &desk.app,
+            login,
+            &manifest,
+            &heal.action.writes,
+        )
+        .await
+        .map_err(|error| error.to_string())?,
     };
-    Ok(undo::plan(&manifest, &heal.action.writes, &effects, &desk.app.target.volatile, confined.unwrap_or(true)))
+    Ok(undo::plan(
+        &manifest,
+        &heal.action.writes,
+        &effects,
+        &desk.app.target.volatile,
+        confined.unwrap_or(true),
+    ))
 }
 
 /// A look that could not see: its time does not count, up to the verdict deadline.
-async fn blind(desk: &mut Desk, heal: Heal, looks: Looks, reason: &str) -> Result<Wake, EngineError> {
+async fn blind(
+    desk: &mut Desk,
+    heal: Heal,
+    looks: Looks,
+    reason: &str,
+) -> Result<Wake, EngineError> {
     if deadline_passed(desk, &heal) {
         let reason = format!("the host could not be seen in time: {reason}");
-        step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+        step(
+            desk,
+            &heal,
+            Event::DeadlinePassed {
+                reason: reason.clone(),
+            },
+            reason,
+        )
+        .await?;
         return Ok(Wake::Now);
     }
     let pace = u64::try_from(desk.app.policy.timing.look.as_millis()).unwrap_or(u64::MAX);
-    looked(desk, &heal, Looks { blind_ms: looks.blind_ms.saturating_add(pace), ..looks })?;
+    looked(
+        desk,
+        &heal,
+        Looks {
+            blind_ms: looks.blind_ms.saturating_add(pace),
+            ..looks
+        },
+    )?;
     Ok(next_look(desk))
 }
 
@@ -682,7 +1167,10 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 /// A round for this heal; what it saw also stands on the board.
 async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
     let (round, _) = super::look::round(desk, which).await?;
-    desk.look = Some(Look { round: merged(desk.look.take(), &round), at: desk.now() });
+    desk.look = Some(Look {
+        round: merged(desk.look.take(), &round),
+        at: desk.now(),
+    });
     Ok(round)
 }
 
@@ -690,9 +1178,17 @@ async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
 pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
     let mut results = round.results.clone();
     if let Some(last) = last {
-        results.extend(last.round.results.into_iter().filter(|old| round.result(&old.check).is_none()));
+        results.extend(
+            last.round
+                .results
+                .into_iter()
+                .filter(|old| round.result(&old.check).is_none()),
+        );
     }
-    Round { results, roots: round.roots.clone() }
+    Round {
+        results,
+        roots: round.roots.clone(),
+    }
 }
 
 /// Was the last arrow longer ago than a verdict may take?

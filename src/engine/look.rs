@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::desk::Desk;
 use crate::catalogue::Check;
+use crate::model::check::Round;
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
-use crate::model::check::Round;
 use crate::observe;
 use crate::telemetry::metrics::Success;
 use std::time::Duration;
@@ -27,7 +27,10 @@ pub(super) enum Which<'a> {
 ///
 /// # Errors
 /// A sentence, when the host cannot be seen.
-pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, BTreeSet<CheckName>), String> {
+pub(super) async fn round(
+    desk: &mut Desk,
+    which: Which<'_>,
+) -> Result<(Round, BTreeSet<CheckName>), String> {
     let now = desk.now();
     let periods = desk.check_every.clone();
     let disabled = desk.app.policy.disabled_checks.clone();
@@ -47,16 +50,30 @@ pub(super) async fn round(desk: &mut Desk, which: Which<'_>) -> Result<(Round, B
                 (Which::Cheap, Some(_)) => false,
                 (Which::Proving(proves), Some(_)) => proves.contains(&check.name),
                 (Which::Due, Some(_)) if open.contains(&check.name) => true,
-                (Which::Due, Some(every)) => asked_at.get(&check.name).is_none_or(|at| now.is_past(at, every)),
+                (Which::Due, Some(every)) => asked_at
+                    .get(&check.name)
+                    .is_none_or(|at| now.is_past(at, every)),
             }
     };
     let timeout = desk.app.policy.timing.round_timeout;
-    let asked: BTreeSet<CheckName> =
-        desk.stack.checks.iter().filter(|check| wanted(check)).map(|check| check.name.clone()).collect();
+    let asked: BTreeSet<CheckName> = desk
+        .stack
+        .checks
+        .iter()
+        .filter(|check| wanted(check))
+        .map(|check| check.name.clone())
+        .collect();
     let choice = |check: &Check| asked.contains(&check.name);
     let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, timeout).await;
     let took = Duration::from_millis(u64::try_from(desk.now().boot_ms - now.boot_ms).unwrap_or(0));
-    desk.metrics.round_ended(if round.is_ok() { Success::Ok } else { Success::Failed }, took);
+    desk.metrics.round_ended(
+        if round.is_ok() {
+            Success::Ok
+        } else {
+            Success::Failed
+        },
+        took,
+    );
     let round = round.map_err(|error| error.to_string())?;
     for check in desk.stack.checks.iter().filter(|check| choice(check)) {
         desk.asked_at.insert(check.name.clone(), now.clone());

@@ -10,7 +10,7 @@ mod board;
 pub mod cycle;
 mod desk;
 mod gate;
-mod handle;
+pub mod handle;
 mod housekeeping;
 mod known_good;
 mod life;
@@ -31,7 +31,8 @@ use tokio::task::JoinHandle;
 
 pub use desk::{Desk, EngineError};
 pub use handle::{
-    ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, Health, OpError, OpErrorKind, RollbackRequest,
+    ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, Health, OpError, OpErrorKind,
+    RollbackRequest,
 };
 pub use shared::Shared;
 
@@ -81,7 +82,9 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("desks", &self.desks.len()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("desks", &self.desks.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -140,7 +143,11 @@ impl Engine {
             progress: outside.progress,
         };
         if let Some(pulse) = outside.pulse {
-            engine.others.push(tokio::spawn(beat(pulse, Arc::clone(&engine.pulse), engine.stop.subscribe())));
+            engine.others.push(tokio::spawn(beat(
+                pulse,
+                Arc::clone(&engine.pulse),
+                engine.stop.subscribe(),
+            )));
         }
         engine.others.push(tokio::spawn(housekeeping::keep(
             engine.handle.clone(),
@@ -197,8 +204,17 @@ impl Engine {
     fn seat(&mut self, setup: &Setup, restart: Restart) {
         self.stop_desks = watch::channel(false).0;
         let facts = setup.apps.values().map(|app| {
-            let modes = Modes { mode: app.policy.mode, max_mode: app.policy.max_mode };
-            (app.name.clone(), shared::AppFacts { host: app.host.clone(), modes })
+            let modes = Modes {
+                mode: app.policy.mode,
+                max_mode: app.policy.max_mode,
+            };
+            (
+                app.name.clone(),
+                shared::AppFacts {
+                    host: app.host.clone(),
+                    modes,
+                },
+            )
         });
         self.handle.shared.configure(facts.collect(), setup.modes);
         let restart = Arc::new(restart);
@@ -229,9 +245,21 @@ impl Engine {
             }));
         }
         let gone = |name: &AppName| !setup.apps.contains_key(name);
-        self.handle.board.write().unwrap_or_else(PoisonError::into_inner).retain(|name, _| !gone(name));
-        *self.handle.actions.write().unwrap_or_else(PoisonError::into_inner) = actions;
-        *self.handle.desks.write().unwrap_or_else(PoisonError::into_inner) = senders;
+        self.handle
+            .board
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, _| !gone(name));
+        *self
+            .handle
+            .actions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = actions;
+        *self
+            .handle
+            .desks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = senders;
     }
 }
 
@@ -261,7 +289,11 @@ struct Seat {
 impl Seat {
     /// Turns until stopped. A panic is counted and the desk begins again from the store; only what makes the store
     /// unsure ends the daemon.
-    async fn occupy(self, restart: Arc<Restart>, requests: mpsc::Receiver<Request>) -> Result<(), EngineError> {
+    async fn occupy(
+        self,
+        restart: Arc<Restart>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Result<(), EngineError> {
         let requests = Arc::new(Mutex::new(requests));
         let mut restart = restart;
         loop {
@@ -270,7 +302,9 @@ impl Seat {
             match task.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
-                Ok(Err(error)) => tracing::error!(app = %self.app.name, reason = %error, "desk begins again"),
+                Ok(Err(error)) => {
+                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again")
+                }
                 Err(panic) => {
                     self.metrics.panicked();
                     tracing::error!(app = %self.app.name, reason = %panic, "desk panicked and begins again");
@@ -293,7 +327,11 @@ impl Seat {
         }
     }
 
-    async fn work(self, mut desk: Desk, requests: Arc<Mutex<mpsc::Receiver<Request>>>) -> Result<(), EngineError> {
+    async fn work(
+        self,
+        mut desk: Desk,
+        requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    ) -> Result<(), EngineError> {
         let mut requests = requests.lock().await;
         let mut stop = self.stop.clone();
         recover::unfinished(&mut desk).await?;
@@ -314,7 +352,8 @@ impl Seat {
                 () = self.pulse.notified() => if desk.now().boot_ms < wake.boot_ms { continue },
             }
             let late_ms = desk.now().boot_ms.saturating_sub(wake.boot_ms);
-            self.metrics.round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
+            self.metrics
+                .round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
             wake = cycle::turn(&mut desk).await?;
             self.progress.advance(Part::Scheduler);
         }
@@ -325,7 +364,11 @@ impl Seat {
         let world = &self.handle.world;
         let now = world.clock.now();
         let name = &self.app.name;
-        let stored_due = restart.due.iter().find(|(app, _)| app == name).map(|(_, due)| due);
+        let stored_due = restart
+            .due
+            .iter()
+            .find(|(app, _)| app == name)
+            .map(|(_, due)| due);
         let known_good = restart
             .backups
             .iter()
@@ -333,8 +376,12 @@ impl Seat {
             .filter(|row| row.kind == crate::model::backup::BackupKind::KnownGood)
             .map(|row| row.id)
             .max();
-        let results: Vec<_> =
-            restart.checks.iter().filter(|(app, _)| app == name).map(|(_, result)| result.clone()).collect();
+        let results: Vec<_> = restart
+            .checks
+            .iter()
+            .filter(|(app, _)| app == name)
+            .map(|(_, result)| result.clone())
+            .collect();
         drop(results); // shown from the store until the first round; facts of another boot decide nothing
         Desk {
             app: Arc::clone(&self.app),
@@ -351,10 +398,22 @@ impl Seat {
                 .iter()
                 .find(|breaker| breaker.app == *name)
                 .cloned()
-                .map_or_else(|| crate::model::breaker::Breaker::new(name.clone()), |breaker| breaker.anchored(&now)),
-            approvals: of_app(&restart.approvals, |approval| approval.bound.app == *name, &now),
+                .map_or_else(
+                    || crate::model::breaker::Breaker::new(name.clone()),
+                    |breaker| breaker.anchored(&now),
+                ),
+            approvals: of_app(
+                &restart.approvals,
+                |approval| approval.bound.app == *name,
+                &now,
+            ),
             mutes: of_app(&restart.mutes, |mute| mute.app == *name, &now),
-            bars: restart.bars.iter().filter(|bar| bar.app == *name).cloned().collect(),
+            bars: restart
+                .bars
+                .iter()
+                .filter(|bar| bar.app == *name)
+                .cloned()
+                .collect(),
             look: None,
             plan: crate::model::plan::Plan::default(),
             blind: crate::decide::incident::Blind::default(),
@@ -374,8 +433,16 @@ impl Seat {
     }
 }
 
-fn of_app<T: Clone + recover::Anchor>(rows: &[T], is_ours: impl Fn(&T) -> bool, now: &Moment) -> Vec<T> {
-    rows.iter().filter(|row| is_ours(row)).cloned().map(|row| row.anchored(now)).collect()
+fn of_app<T: Clone + recover::Anchor>(
+    rows: &[T],
+    is_ours: impl Fn(&T) -> bool,
+    now: &Moment,
+) -> Vec<T> {
+    rows.iter()
+        .filter(|row| is_ours(row))
+        .cloned()
+        .map(|row| row.anchored(now))
+        .collect()
 }
 
 /// A desk outside of any task, for whoever drives turns by hand: tests on a simulated clock, and benches.
@@ -392,7 +459,10 @@ impl ByHand {
     /// # Errors
     /// When the desk cannot go on.
     pub async fn turn(&mut self) -> Result<Moment, EngineError> {
-        self.handle.shared.end_timed_holds(&self.handle.world).await?;
+        self.handle
+            .shared
+            .end_timed_holds(&self.handle.world)
+            .await?;
         let wake = cycle::turn(&mut self.desk).await?;
         board::publish(&self.handle, &self.desk);
         Ok(wake)
@@ -431,13 +501,26 @@ pub async fn desk_by_hand(
     let shared = Arc::new(Shared::default());
     shared.load(&restart, &world.clock.now());
     let facts = setup.apps.values().map(|app| {
-        let modes = Modes { mode: app.policy.mode, max_mode: app.policy.max_mode };
-        (app.name.clone(), shared::AppFacts { host: app.host.clone(), modes })
+        let modes = Modes {
+            mode: app.policy.mode,
+            max_mode: app.policy.max_mode,
+        };
+        (
+            app.name.clone(),
+            shared::AppFacts {
+                host: app.host.clone(),
+                modes,
+            },
+        )
     });
     shared.configure(facts.collect(), setup.modes);
-    let (Some(app), Some(stack)) =
-        (setup.apps.get(app), setup.apps.get(app).and_then(|app| setup.catalogue.get(&app.stack)))
-    else {
+    let (Some(app), Some(stack)) = (
+        setup.apps.get(app),
+        setup
+            .apps
+            .get(app)
+            .and_then(|app| setup.catalogue.get(&app.stack)),
+    ) else {
         return Ok(None);
     };
     let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -452,7 +535,11 @@ pub async fn desk_by_hand(
     let seat = Seat {
         app: Arc::clone(app),
         stack: Arc::clone(stack),
-        check_every: setup.check_every.get(&app.name).cloned().unwrap_or_default(),
+        check_every: setup
+            .check_every
+            .get(&app.name)
+            .cloned()
+            .unwrap_or_default(),
         handle: handle.clone(),
         metrics,
         pulse: Arc::default(),
@@ -462,5 +549,9 @@ pub async fn desk_by_hand(
     let mut desk = seat.desk(&restart);
     recover::unfinished(&mut desk).await?;
     board::publish(&handle, &desk);
-    Ok(Some(ByHand { desk, handle, requests }))
+    Ok(Some(ByHand {
+        desk,
+        handle,
+        requests,
+    }))
 }

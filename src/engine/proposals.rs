@@ -21,8 +21,13 @@ use crate::seam::Write;
 /// the same evidence.
 pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
     stale_now(desk).await?;
-    let items: Vec<_> =
-        desk.plan.require_approval.iter().filter(|item| item.status == Status::Fail).cloned().collect();
+    let items: Vec<_> = desk
+        .plan
+        .require_approval
+        .iter()
+        .filter(|item| item.status == Status::Fail)
+        .cloned()
+        .collect();
     for item in items {
         let Some(look) = desk.look.clone() else {
             return Ok(());
@@ -30,8 +35,18 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
         let incident = desk
             .incidents
             .iter()
-            .filter(|incident| matches!(incident.state, IncidentState::Open | IncidentState::Escalated))
-            .find(|incident| incident.check.as_ref().is_some_and(|check| item.checks.contains(check)))
+            .filter(|incident| {
+                matches!(
+                    incident.state,
+                    IncidentState::Open | IncidentState::Escalated
+                )
+            })
+            .find(|incident| {
+                incident
+                    .check
+                    .as_ref()
+                    .is_some_and(|check| item.checks.contains(check))
+            })
             .cloned();
         let Some(incident) = incident else {
             continue;
@@ -40,10 +55,20 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
         if is_known(desk, &item, &evidence) || dwells(desk, &incident) {
             continue;
         }
-        let action = match admit::resolve(desk, &item.action, &item.checks, &item.params, &look.round, item.risk).await {
+        let action = match admit::resolve(
+            desk,
+            &item.action,
+            &item.checks,
+            &item.params,
+            &look.round,
+            item.risk,
+        )
+        .await
+        {
             Ok(action) => action,
             Err(reason) => {
-                desk.next.insert(incident.id, format!("{}: {reason}", item.action));
+                desk.next
+                    .insert(incident.id, format!("{}: {reason}", item.action));
                 continue;
             }
         };
@@ -58,7 +83,10 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
             write_set: item.writes.clone(),
         };
         if let Some(approval) = create(desk, wish).await? {
-            desk.next.insert(incident.id, format!("{} waits for approval {}", item.action, approval.id));
+            desk.next.insert(
+                incident.id,
+                format!("{} waits for approval {}", item.action, approval.id),
+            );
         }
     }
     Ok(())
@@ -68,7 +96,9 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
 fn dwells(desk: &Desk, incident: &crate::model::incident::Incident) -> bool {
     let timing = &desk.app.policy.timing;
     let (wanted, looks) = match incident.severity {
-        crate::model::word::Severity::Critical => (timing.dwell_critical, timing.dwell_critical_looks),
+        crate::model::word::Severity::Critical => {
+            (timing.dwell_critical, timing.dwell_critical_looks)
+        }
         _ => (timing.dwell, timing.dwell_looks),
     };
     Duration::from_millis(incident.persisted_ms) < wanted || incident.looks < looks
@@ -90,12 +120,20 @@ pub(super) struct Wish {
 /// Stores a pending approval; `None` when too many wait already, or the host is not known.
 pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approval>, EngineError> {
     let policy = desk.app.policy.approval.clone();
-    let pending = desk.approvals.iter().filter(|approval| approval.state == ApprovalState::Pending).count();
+    let pending = desk
+        .approvals
+        .iter()
+        .filter(|approval| approval.state == ApprovalState::Pending)
+        .count();
     if pending >= policy.pending_max as usize {
         tracing::warn!(app = %desk.app.name, action = %wish.action.name, "too many approvals wait already");
         return Ok(None);
     }
-    let Some(host) = desk.shared.host_facts(&desk.world, &desk.app.host, desk.login()).await else {
+    let Some(host) = desk
+        .shared
+        .host_facts(&desk.world, &desk.app.host, desk.login())
+        .await
+    else {
         return Ok(None);
     };
     let now = desk.now();
@@ -107,7 +145,11 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
         app: desk.app.name.clone(),
         host: desk.app.host.clone(),
         machine_id: host.machine_id,
-        roots: desk.look.as_ref().map(|look| look.round.roots.clone()).unwrap_or_default(),
+        roots: desk
+            .look
+            .as_ref()
+            .map(|look| look.round.roots.clone())
+            .unwrap_or_default(),
         matched: wish.matched,
         mode: desk.mode(),
         rules: rules(desk, &wish.action),
@@ -137,8 +179,14 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
         ended: None,
         version: 0,
     };
-    let title = format!("{}: approve {}? ({})", desk.app.name, approval.bound.action.name, approval.bound.action.risk);
-    let text = format!("{} `healerctl approve {}` shows what it would do.", approval.reason, approval.id);
+    let title = format!(
+        "{}: approve {}? ({})",
+        desk.app.name, approval.bound.action.name, approval.bound.action.risk
+    );
+    let text = format!(
+        "{} `healerctl approve {}` shows what it would do.",
+        approval.reason, approval.id
+    );
     let key = format!("approval:{}", approval.id);
     let detail = json!({
         "app": approval.bound.app, "action": approval.bound.action.name, "risk": approval.bound.action.risk,
@@ -148,23 +196,49 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
         .changes(&now)
         .write(Write::Approval(Box::new(approval.clone())))
         .write(desk.notice("approval_needed", key, title, text, &now))
-        .audit("approval_requested", &format!("approval:{}", approval.id), detail);
+        .audit(
+            "approval_requested",
+            &format!("approval:{}", approval.id),
+            detail,
+        );
     desk.commit(changes).await?;
-    desk.tell("approval", format!("{} waits for approval {}", approval.bound.action.name, approval.id), None);
+    tracing::info!(
+        app = %approval.bound.app, action = %approval.bound.action.name, risk = %approval.bound.action.risk,
+        reason = %approval.reason, "approval needed"
+    );
+    desk.tell(
+        "approval",
+        format!(
+            "{} waits for approval {}",
+            approval.bound.action.name, approval.id
+        ),
+        None,
+    );
     Ok(desk.approval(approval.id).cloned())
 }
 
 /// The policy's rules that touched the item, in words that change when the rules do.
 fn rules(desk: &Desk, action: &ResolvedAction) -> Vec<String> {
     let policy = &desk.app.policy;
-    let mut rules = vec![format!("persons={}", if policy.approval.one_person { "one" } else { "two" })];
+    let mut rules = vec![format!(
+        "persons={}",
+        if policy.approval.one_person {
+            "one"
+        } else {
+            "two"
+        }
+    )];
     if policy.always_ask.contains(&action.name) {
         rules.push("always_ask".to_owned());
     }
     if policy.shared_resources {
         rules.push("shared_resources".to_owned());
     }
-    for (_, risk) in policy.raised_risks.iter().filter(|(name, _)| *name == action.name) {
+    for (_, risk) in policy
+        .raised_risks
+        .iter()
+        .filter(|(name, _)| *name == action.name)
+    {
         rules.push(format!("raised_risk={risk}"));
     }
     rules
@@ -174,16 +248,20 @@ fn rules(desk: &Desk, action: &ResolvedAction) -> Vec<String> {
 fn is_known(desk: &Desk, item: &PlanItem, evidence: &Evidence) -> bool {
     let remember = desk.app.policy.approval.remember;
     let now = desk.now();
-    desk.approvals.iter().filter(|approval| approval.bound.action.name == item.action).any(|approval| {
-        match approval.state {
+    desk.approvals
+        .iter()
+        .filter(|approval| approval.bound.action.name == item.action)
+        .any(|approval| match approval.state {
             ApprovalState::Pending | ApprovalState::Granted => true,
             ApprovalState::Rejected | ApprovalState::Expired => {
-                let recent = approval.ended.as_ref().is_some_and(|ended| !now.is_past(ended, remember));
+                let recent = approval
+                    .ended
+                    .as_ref()
+                    .is_some_and(|ended| !now.is_past(ended, remember));
                 recent && approval.bound.evidence == *evidence
             }
             ApprovalState::Used | ApprovalState::Stale => false,
-        }
-    })
+        })
 }
 
 /// Pending and granted approvals whose evidence is no longer what it was.
@@ -195,16 +273,30 @@ pub(super) async fn stale_now(desk: &mut Desk) -> Result<(), EngineError> {
     let changed: Vec<_> = desk
         .approvals
         .iter()
-        .filter(|approval| matches!(approval.state, ApprovalState::Pending | ApprovalState::Granted))
+        .filter(|approval| {
+            matches!(
+                approval.state,
+                ApprovalState::Pending | ApprovalState::Granted
+            )
+        })
         .filter(|approval| present.about(&approval.checks) != approval.bound.evidence)
         .filter(|approval| {
             // A check that could not be determined says nothing; the approval waits for one that could.
-            approval.checks.iter().all(|check| look.round.status(check) != Status::Error)
+            approval
+                .checks
+                .iter()
+                .all(|check| look.round.status(check) != Status::Error)
         })
         .cloned()
         .collect();
     for approval in changed {
-        end(desk, &approval, ApprovalState::Stale, "the evidence it was bound to has changed").await?;
+        end(
+            desk,
+            &approval,
+            ApprovalState::Stale,
+            "the evidence it was bound to has changed",
+        )
+        .await?;
     }
     Ok(())
 }
@@ -217,20 +309,44 @@ pub(super) async fn end(
     why: &str,
 ) -> Result<(), EngineError> {
     let now = desk.now();
-    let ended = Approval { state, ended: Some(now.clone()), waits_for: None, ..approval.clone() };
+    let ended = Approval {
+        state,
+        ended: Some(now.clone()),
+        waits_for: None,
+        ..approval.clone()
+    };
     let verb = match state {
         ApprovalState::Expired => "approval_expired",
         ApprovalState::Rejected => "approval_rejected",
-        ApprovalState::Pending | ApprovalState::Granted | ApprovalState::Used | ApprovalState::Stale => "approval_stale",
+        ApprovalState::Pending
+        | ApprovalState::Granted
+        | ApprovalState::Used
+        | ApprovalState::Stale => "approval_stale",
     };
     let object = format!("approval:{}", approval.id);
-    let mut changes = desk.changes(&now).write(Write::Approval(Box::new(ended))).audit(verb, &object, json!({"why": why}));
+    let mut changes = desk
+        .changes(&now)
+        .write(Write::Approval(Box::new(ended)))
+        .audit(verb, &object, json!({"why": why}));
     if state == ApprovalState::Expired {
-        let title = format!("{}: approval of {} expired", desk.app.name, approval.bound.action.name);
-        changes = changes.write(desk.notice("approval_expired", object.clone(), title, why.to_owned(), &now));
+        let title = format!(
+            "{}: approval of {} expired",
+            desk.app.name, approval.bound.action.name
+        );
+        changes = changes.write(desk.notice(
+            "approval_expired",
+            object.clone(),
+            title,
+            why.to_owned(),
+            &now,
+        ));
     }
     desk.commit(changes).await?;
-    desk.tell("approval", format!("{} {state}: {why}", approval.bound.action.name), None);
+    desk.tell(
+        "approval",
+        format!("{} {state}: {why}", approval.bound.action.name),
+        None,
+    );
     Ok(())
 }
 
@@ -243,12 +359,17 @@ pub(super) async fn expire(desk: &mut Desk) -> Result<(), EngineError> {
         .iter()
         .filter_map(|approval| match approval.state {
             ApprovalState::Pending => now
-                .is_past(&approval.created, Duration::from_millis(approval.decide_within_ms))
+                .is_past(
+                    &approval.created,
+                    Duration::from_millis(approval.decide_within_ms),
+                )
                 .then(|| (approval.clone(), "nobody decided in time")),
-            ApprovalState::Granted => {
-                execution_expired(approval, &now).then(|| (approval.clone(), "it could not run in time"))
-            }
-            ApprovalState::Used | ApprovalState::Rejected | ApprovalState::Expired | ApprovalState::Stale => None,
+            ApprovalState::Granted => execution_expired(approval, &now)
+                .then(|| (approval.clone(), "it could not run in time")),
+            ApprovalState::Used
+            | ApprovalState::Rejected
+            | ApprovalState::Expired
+            | ApprovalState::Stale => None,
         })
         .collect();
     for (approval, why) in over {
@@ -260,7 +381,10 @@ pub(super) async fn expire(desk: &mut Desk) -> Result<(), EngineError> {
 /// The time to execute stands still while only a lease or a hold delays it: counted from turn to turn.
 fn pause(desk: &mut Desk) {
     let now = desk.now();
-    let held = desk.shared.held(&desk.app.name, &desk.app.host, &now).is_some();
+    let held = desk
+        .shared
+        .held(&desk.app.name, &desk.app.host, &now)
+        .is_some();
     let busy = admit::is_busy(desk);
     let since = desk.last_turn.replace(now.clone());
     let Some(since) = since else {
@@ -270,7 +394,13 @@ fn pause(desk: &mut Desk) {
         return;
     }
     let passed = now.since(&since, Duration::from_secs(3600)).as_millis();
-    for approval in desk.approvals.iter_mut().filter(|approval| approval.state == ApprovalState::Granted) {
-        approval.paused_ms = approval.paused_ms.saturating_add(u64::try_from(passed).unwrap_or(0));
+    for approval in desk
+        .approvals
+        .iter_mut()
+        .filter(|approval| approval.state == ApprovalState::Granted)
+    {
+        approval.paused_ms = approval
+            .paused_ms
+            .saturating_add(u64::try_from(passed).unwrap_or(0));
     }
 }

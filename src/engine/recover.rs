@@ -31,9 +31,18 @@ impl Anchor for Breaker {
     fn anchored(mut self, now: &Moment) -> Self {
         anchor(&mut self.opened, now);
         anchor(&mut self.clean_since, now);
-        self.trial = self.trial.map(|trial| Trial { since: trial.since.anchored(now), ..trial });
-        self.forced = self.forced.map(|forced| Forced { since: forced.since.anchored(now), ..forced });
-        let fail = |failure: Failure| Failure { at: failure.at.anchored(now), ..failure };
+        self.trial = self.trial.map(|trial| Trial {
+            since: trial.since.anchored(now),
+            ..trial
+        });
+        self.forced = self.forced.map(|forced| Forced {
+            since: forced.since.anchored(now),
+            ..forced
+        });
+        let fail = |failure: Failure| Failure {
+            at: failure.at.anchored(now),
+            ..failure
+        };
         self.failures = self.failures.into_iter().map(fail).collect();
         self.cures = self
             .cures
@@ -44,8 +53,14 @@ impl Anchor for Breaker {
                 ..cure
             })
             .collect();
-        self.recurrences =
-            self.recurrences.into_iter().map(|past| Recurrence { at: past.at.anchored(now), ..past }).collect();
+        self.recurrences = self
+            .recurrences
+            .into_iter()
+            .map(|past| Recurrence {
+                at: past.at.anchored(now),
+                ..past
+            })
+            .collect();
         self
     }
 }
@@ -55,7 +70,9 @@ impl Anchor for Heal {
         self.admitted = self.admitted.anchored(now);
         self.moved = self.moved.anchored(now);
         match &mut self.state {
-            HealState::Settling { since, .. } | HealState::Verifying { since, .. } | HealState::Soaking { since, .. } => {
+            HealState::Settling { since, .. }
+            | HealState::Verifying { since, .. }
+            | HealState::Soaking { since, .. } => {
                 *since = since.anchored(now);
             }
             _ => {}
@@ -98,17 +115,34 @@ pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
         let breaker = Box::new(desk.breaker.clone());
         let changes = desk
             .changes(&now)
-            .write(crate::seam::Write::Breaker { breaker, transitions: Vec::new() })
-            .audit("application_adopted", &desk.object(), json!({"stack": desk.app.stack, "path": desk.app.target.root}));
+            .write(crate::seam::Write::Breaker {
+                breaker,
+                transitions: Vec::new(),
+            })
+            .audit(
+                "application_adopted",
+                &desk.object(),
+                json!({"stack": desk.app.stack, "path": desk.app.target.root}),
+            );
         desk.commit(changes).await?;
     }
-    for heal in desk.heals.clone().into_iter().filter(|heal| !heal.state.is_end()) {
+    for heal in desk
+        .heals
+        .clone()
+        .into_iter()
+        .filter(|heal| !heal.state.is_end())
+    {
         tracing::info!(app = %heal.app, heal_id = %heal.id, state = heal.state.name(), "unfinished heal found");
-        let longest = desk.app.policy.timing.verdict_deadline.max(match heal.state {
-            HealState::Soaking { .. } => desk.app.policy.timing.soak,
-            HealState::Settling { .. } => heal.action.settle,
-            _ => std::time::Duration::ZERO,
-        });
+        let longest = desk
+            .app
+            .policy
+            .timing
+            .verdict_deadline
+            .max(match heal.state {
+                HealState::Soaking { .. } => desk.app.policy.timing.soak,
+                HealState::Settling { .. } => heal.action.settle,
+                _ => std::time::Duration::ZERO,
+            });
         let can_wait = match heal.state {
             HealState::Settling { .. }
             | HealState::Verifying { .. }
@@ -118,36 +152,61 @@ pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
             _ => false,
         };
         if can_wait {
-            let reason = "the daemon was away longer than a verdict may take; nothing is undone alone".to_owned();
-            super::life::step(desk, &heal, Event::DeadlinePassed { reason: reason.clone() }, reason).await?;
+            let reason =
+                "the daemon was away longer than a verdict may take; nothing is undone alone"
+                    .to_owned();
+            super::life::step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
         }
     }
     Ok(())
 }
 
 /// Counts this start. Three starts that were not preceded by an orderly end, within ten minutes, mean: observe only.
-pub(super) async fn count_start(world: &World, settings: &[(String, String)]) -> Result<Option<String>, EngineError> {
+pub(super) async fn count_start(
+    world: &World,
+    settings: &[(String, String)],
+) -> Result<Option<String>, EngineError> {
     const WINDOW_MS: i64 = 600_000;
     const CRASHES_MAX: usize = 3;
     let now = world.clock.now();
-    let stored = settings.iter().find(|(key, _)| key == "crashes").map_or("[]", |(_, value)| value);
+    let stored = settings
+        .iter()
+        .find(|(key, _)| key == "crashes")
+        .map_or("[]", |(_, value)| value);
     let mut starts: Vec<i64> = serde_json::from_str(stored).unwrap_or_default();
     starts.retain(|start| (0..WINDOW_MS).contains(&(now.wall_ms - start)));
     starts.push(now.wall_ms);
     let text = serde_json::to_string(&starts).unwrap_or_default();
     let changes = crate::seam::Changes::new(now, "healerd")
-        .write(crate::seam::Write::Setting { key: "crashes".to_owned(), value: text })
+        .write(crate::seam::Write::Setting {
+            key: "crashes".to_owned(),
+            value: text,
+        })
         .audit("started", "daemon", json!({"unclean": starts.len() - 1}));
     world.store.apply(changes).await?;
     Ok((starts.len() > CRASHES_MAX).then(|| {
-        format!("the daemon ended unexpectedly {} times within ten minutes", starts.len() - 1)
+        format!(
+            "the daemon ended unexpectedly {} times within ten minutes",
+            starts.len() - 1
+        )
     }))
 }
 
 /// An orderly end: the starts counted so far were no crashes.
 pub(super) async fn count_orderly_end(world: &World) -> Result<(), EngineError> {
     let changes = crate::seam::Changes::new(world.clock.now(), "healerd")
-        .write(crate::seam::Write::Setting { key: "crashes".to_owned(), value: "[]".to_owned() })
+        .write(crate::seam::Write::Setting {
+            key: "crashes".to_owned(),
+            value: "[]".to_owned(),
+        })
         .audit("stopped", "daemon", json!({}));
     Ok(world.store.apply(changes).await?)
 }

@@ -8,13 +8,16 @@ use tokio::sync::oneshot;
 use super::admit::{self, Ask};
 use super::cycle;
 use super::desk::{Desk, EngineError};
-use super::handle::{HealAnswer, HealRequest, OpError, OpErrorKind, Request, RollbackRequest, unknown};
+use super::handle::{
+    HealAnswer, HealRequest, OpError, OpErrorKind, Request, RollbackRequest, unknown,
+};
 use super::life;
 use super::look::{self, Which};
 use super::proposals::{self, Wish};
 use super::rollback;
 use crate::guard::approval::enough_votes;
 use crate::guard::breaker::{self, By};
+use crate::model::Digest;
 use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, ApprovalState, Person, Requester, Vote};
 use crate::model::backup::{BackupKind, BackupRow};
@@ -26,7 +29,6 @@ use crate::model::name::CheckName;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Severity, Status};
-use crate::model::Digest;
 use crate::protect;
 use crate::seam::store::Query;
 use crate::seam::{Changes, Login, StoreError, Write};
@@ -65,35 +67,100 @@ pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), Engi
     match request {
         Request::Nudge => Ok(()),
         Request::Diagnose { answer } => reply(answer, diagnose(desk).await),
-        Request::Heal { request, person, answer } => reply(answer, heal(desk, request, person).await),
-        Request::Approve { id, digest, reason, person, answer } => {
-            reply(answer, approve(desk, id, digest, reason, person).await)
-        }
-        Request::Reject { id, reason, person, answer } => reply(answer, reject(desk, id, reason, person).await),
-        Request::Preview { backup, exact, only, answer } => reply(
+        Request::Heal {
+            request,
+            person,
             answer,
-            rollback::preview(desk, backup, exact, &only).await.map(|(plan, ..)| plan.preview).map_err(Stop::from),
+        } => reply(answer, heal(desk, request, person).await),
+        Request::Approve {
+            id,
+            digest,
+            reason,
+            person,
+            answer,
+        } => reply(answer, approve(desk, id, digest, reason, person).await),
+        Request::Reject {
+            id,
+            reason,
+            person,
+            answer,
+        } => reply(answer, reject(desk, id, reason, person).await),
+        Request::Preview {
+            backup,
+            exact,
+            only,
+            answer,
+        } => reply(
+            answer,
+            rollback::preview(desk, backup, exact, &only)
+                .await
+                .map(|(plan, ..)| plan.preview)
+                .map_err(Stop::from),
         ),
-        Request::Rollback { request, person, answer } => reply(answer, roll_back(desk, request, person).await),
-        Request::Decide { heal, undo, reason, person, answer } => {
-            reply(answer, decide(desk, heal, undo, reason, person).await)
-        }
-        Request::ResetBreaker { reason, person, answer } => reply(answer, reset_breaker(desk, reason, &person).await),
-        Request::ForceBreaker { state, reason, length, person, answer } => {
-            reply(answer, force_breaker(desk, state, reason, length, &person).await)
-        }
-        Request::BackupNow { reason, person, answer } => reply(answer, backup_now(desk, &reason, &person).await),
-        Request::VerifyBackup { backup, person, answer } => reply(answer, verify_backup(desk, backup, &person).await),
-        Request::DeleteBackup { backup, reason, person, answer } => {
-            reply(answer, delete_backup(desk, backup, &reason, &person).await)
-        }
-        Request::Mute { check, length, reason, person, answer } => {
-            reply(answer, mute(desk, check, length, reason, &person).await)
-        }
-        Request::Unmute { check, person, answer } => reply(answer, unmute(desk, check, &person).await),
-        Request::CloseIncident { incident, reason, person, answer } => {
-            reply(answer, close_incident(desk, incident, reason, &person).await)
-        }
+        Request::Rollback {
+            request,
+            person,
+            answer,
+        } => reply(answer, roll_back(desk, request, person).await),
+        Request::Decide {
+            heal,
+            undo,
+            reason,
+            person,
+            answer,
+        } => reply(answer, decide(desk, heal, undo, reason, person).await),
+        Request::ResetBreaker {
+            reason,
+            person,
+            answer,
+        } => reply(answer, reset_breaker(desk, reason, &person).await),
+        Request::ForceBreaker {
+            state,
+            reason,
+            length,
+            person,
+            answer,
+        } => reply(
+            answer,
+            force_breaker(desk, state, reason, length, &person).await,
+        ),
+        Request::BackupNow {
+            reason,
+            person,
+            answer,
+        } => reply(answer, backup_now(desk, &reason, &person).await),
+        Request::VerifyBackup {
+            backup,
+            person,
+            answer,
+        } => reply(answer, verify_backup(desk, backup, &person).await),
+        Request::DeleteBackup {
+            backup,
+            reason,
+            person,
+            answer,
+        } => reply(answer, delete_backup(desk, backup, &reason, &person).await),
+        Request::Mute {
+            check,
+            length,
+            reason,
+            person,
+            answer,
+        } => reply(answer, mute(desk, check, length, reason, &person).await),
+        Request::Unmute {
+            check,
+            person,
+            answer,
+        } => reply(answer, unmute(desk, check, &person).await),
+        Request::CloseIncident {
+            incident,
+            reason,
+            person,
+            answer,
+        } => reply(
+            answer,
+            close_incident(desk, incident, reason, &person).await,
+        ),
     }
 }
 
@@ -142,11 +209,20 @@ async fn diagnose(desk: &mut Desk) -> Done<()> {
 /// A person's heal: LOW and MEDIUM in any mode, because a person asked; more needs an approval, which is created.
 async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<HealAnswer> {
     if desk.stack.action(&request.action).is_none() {
-        return Err(unknown("action", request.action.as_str(), &format!("healerctl actions {}", desk.app.name)).into());
+        return Err(unknown(
+            "action",
+            request.action.as_str(),
+            &format!("healerctl actions {}", desk.app.name),
+        )
+        .into());
     }
     diagnose(desk).await?;
     let Some(look) = desk.look.clone() else {
-        return Err(conflict("unseen", "Nothing is known of this application yet.", "Diagnose it first."));
+        return Err(conflict(
+            "unseen",
+            "Nothing is known of this application yet.",
+            "Diagnose it first.",
+        ));
     };
     let item = desk
         .plan
@@ -156,25 +232,35 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
         .find(|item| item.action == request.action)
         .cloned();
     let params = if request.params.is_empty() {
-        item.as_ref().map(|item| item.params.clone()).unwrap_or_default()
+        item.as_ref()
+            .map(|item| item.params.clone())
+            .unwrap_or_default()
     } else {
         request.params.clone()
     };
     let least = item.as_ref().map_or(Risk::Low, |item| item.risk);
-    let checks = item
+    let checks = item.as_ref().map_or_else(
+        || desk.stack.served_by(&request.action).to_vec(),
+        |item| item.checks.clone(),
+    );
+    let action = admit::resolve(desk, &request.action, &checks, &params, &look.round, least)
+        .await
+        .map_err(|reason| {
+            OpError::new(
+                OpErrorKind::Conflict,
+                "not_applicable",
+                format!("\"{}\" has nothing to act on: {reason}.", request.action),
+                format!("`healerctl checks {}` shows what is known.", desk.app.name),
+            )
+        })?;
+    let matched = item
         .as_ref()
-        .map_or_else(|| desk.stack.served_by(&request.action).to_vec(), |item| item.checks.clone());
-    let action = admit::resolve(desk, &request.action, &checks, &params, &look.round, least).await.map_err(|reason| {
-        OpError::new(
-            OpErrorKind::Conflict,
-            "not_applicable",
-            format!("\"{}\" has nothing to act on: {reason}.", request.action),
-            format!("`healerctl checks {}` shows what is known.", desk.app.name),
-        )
-    })?;
-    let matched = item.as_ref().map_or(MatchKind::Declared, |item| item.matched);
+        .map_or(MatchKind::Declared, |item| item.matched);
     if request.dry_run {
-        return Ok(HealAnswer::WouldRun { denials: would_be_denied(desk, &action, &checks, matched, &person).await?, action: Box::new(action) });
+        return Ok(HealAnswer::WouldRun {
+            denials: would_be_denied(desk, &action, &checks, matched, &person).await?,
+            action: Box::new(action),
+        });
     }
     if admit::is_busy(desk) {
         return Err(conflict(
@@ -185,10 +271,24 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
     }
     let incident = incident_for(desk, &checks, &request.reason, &person).await?;
     if action.risk >= Risk::High {
-        return ask_approval(desk, action, matched, checks, &incident, &person, item.map(|item| item.writes)).await;
+        return ask_approval(
+            desk,
+            action,
+            matched,
+            checks,
+            &incident,
+            &person,
+            item.map(|item| item.writes),
+        )
+        .await;
     }
     let name = action.name.clone();
-    let ask = Ask { origin: Origin::Requested(person), action, matched, checks };
+    let ask = Ask {
+        origin: Origin::Requested(person),
+        action,
+        matched,
+        checks,
+    };
     match admit::admit(desk, ask, &incident).await? {
         Ok(heal) => Ok(HealAnswer::Started(Box::new(heal))),
         Err(denied) => {
@@ -196,7 +296,9 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
             Err(conflict(
                 code_of(denied.guard()),
                 denied.shown().to_owned(),
-                format!("`healerctl explain {name}` tells what it needs; `healerctl status` shows breakers and holds."),
+                format!(
+                    "`healerctl explain {name}` tells what it needs; `healerctl status` shows breakers and holds."
+                ),
             ))
         }
     }
@@ -231,7 +333,11 @@ async fn would_be_denied(
     matched: MatchKind,
     person: &Person,
 ) -> Done<Vec<String>> {
-    let rows = desk.world.store.guard_rows(&desk.app.name, &desk.app.host).await?;
+    let rows = desk
+        .world
+        .store
+        .guard_rows(&desk.app.name, &desk.app.host)
+        .await?;
     let now = desk.now();
     let incident = new_request(desk, checks, "dry run", &now);
     let draft = Heal {
@@ -263,20 +369,42 @@ async fn would_be_denied(
 }
 
 /// The open incident of these checks, else a new one of kind REQUEST.
-async fn incident_for(desk: &mut Desk, checks: &[CheckName], reason: &str, person: &Person) -> Done<Incident> {
+async fn incident_for(
+    desk: &mut Desk,
+    checks: &[CheckName],
+    reason: &str,
+    person: &Person,
+) -> Done<Incident> {
     let open = desk
         .incidents
         .iter()
-        .filter(|incident| matches!(incident.state, IncidentState::Open | IncidentState::Escalated))
-        .find(|incident| incident.check.as_ref().is_some_and(|check| checks.contains(check)));
+        .filter(|incident| {
+            matches!(
+                incident.state,
+                IncidentState::Open | IncidentState::Escalated
+            )
+        })
+        .find(|incident| {
+            incident
+                .check
+                .as_ref()
+                .is_some_and(|check| checks.contains(check))
+        });
     if let Some(incident) = open {
         return Ok(incident.clone());
     }
     let now = desk.now();
     let incident = new_request(desk, checks, reason, &now);
     let changes = by_person(desk, person, &now)
-        .write(Write::Incident { incident: Box::new(incident.clone()), note: format!("asked for: {reason}") })
-        .audit("incident_opened", &format!("incident:{}", incident.id), json!({"app": incident.app, "kind": incident.kind}));
+        .write(Write::Incident {
+            incident: Box::new(incident.clone()),
+            note: format!("asked for: {reason}"),
+        })
+        .audit(
+            "incident_opened",
+            &format!("incident:{}", incident.id),
+            json!({"app": incident.app, "kind": incident.kind}),
+        );
     desk.commit(changes).await?;
     Ok(incident)
 }
@@ -310,11 +438,22 @@ async fn close_request(desk: &mut Desk, incident: &Incident) -> Done<()> {
         return Ok(());
     }
     let now = desk.now();
-    let closed = Incident { state: IncidentState::Closed, closed_by: Some("healerd".to_owned()), ..incident.clone() };
+    let closed = Incident {
+        state: IncidentState::Closed,
+        closed_by: Some("healerd".to_owned()),
+        ..incident.clone()
+    };
     let changes = desk
         .changes(&now)
-        .write(Write::Incident { incident: Box::new(closed), note: "the request was refused".to_owned() })
-        .audit("incident_closed", &format!("incident:{}", incident.id), json!({"why": "the request was refused"}));
+        .write(Write::Incident {
+            incident: Box::new(closed),
+            note: "the request was refused".to_owned(),
+        })
+        .audit(
+            "incident_closed",
+            &format!("incident:{}", incident.id),
+            json!({"why": "the request was refused"}),
+        );
     Ok(desk.commit(changes).await?)
 }
 
@@ -336,15 +475,24 @@ async fn ask_approval(
     let known = desk
         .approvals
         .iter()
-        .find(|approval| approval.state == ApprovalState::Pending && approval.bound.action == action)
+        .find(|approval| {
+            approval.state == ApprovalState::Pending && approval.bound.action == action
+        })
         .cloned();
     let approval = match known {
         Some(approval) => Some(approval),
         None => {
             let look = desk.look.clone();
-            let evidence = look.map(|look| look.round.evidence().about(&checks)).unwrap_or_default();
-            let write_set = writes
-                .unwrap_or_else(|| action.writes.iter().map(|member| member.pattern.to_string()).collect());
+            let evidence = look
+                .map(|look| look.round.evidence().about(&checks))
+                .unwrap_or_default();
+            let write_set = writes.unwrap_or_else(|| {
+                action
+                    .writes
+                    .iter()
+                    .map(|member| member.pattern.to_string())
+                    .collect()
+            });
             let wish = Wish {
                 reason: format!("{} asked for {}.", person.to_text(), action.name),
                 action,
@@ -359,20 +507,29 @@ async fn ask_approval(
         }
     };
     let Some(approval) = approval else {
-        return Err(conflict("approvals_full", "No approval could be created.", "Decide about those that wait first."));
+        return Err(conflict(
+            "approvals_full",
+            "No approval could be created.",
+            "Decide about those that wait first.",
+        ));
     };
     let mut refusal = OpError::new(
         OpErrorKind::Conflict,
         "needs_approval",
         message,
-        format!("`healerctl approve {}` shows what it would do and approves it.", approval.id),
+        format!(
+            "`healerctl approve {}` shows what it would do and approves it.",
+            approval.id
+        ),
     );
     refusal.approval = Some(Box::new(approval));
     Err(Stop::Refused(refusal))
 }
 
 fn pending(desk: &Desk, id: ApprovalId) -> Done<Approval> {
-    let approval = desk.approval(id).ok_or_else(|| unknown("approval", &id.to_string(), "healerctl approvals"))?;
+    let approval = desk
+        .approval(id)
+        .ok_or_else(|| unknown("approval", &id.to_string(), "healerctl approvals"))?;
     match approval.state {
         ApprovalState::Pending => Ok(approval.clone()),
         ApprovalState::Granted
@@ -388,7 +545,13 @@ fn pending(desk: &Desk, id: ApprovalId) -> Done<Approval> {
 }
 
 /// A vote. The digest must be the one that was shown; the requester's own vote does not count.
-async fn approve(desk: &mut Desk, id: ApprovalId, digest: Digest, reason: String, person: Person) -> Done<Approval> {
+async fn approve(
+    desk: &mut Desk,
+    id: ApprovalId,
+    digest: Digest,
+    reason: String,
+    person: Person,
+) -> Done<Approval> {
     let approval = pending(desk, id)?;
     let policy = desk.app.policy.approval.clone();
     if digest != approval.digest || approval.bound.digest() != approval.digest {
@@ -403,7 +566,10 @@ async fn approve(desk: &mut Desk, id: ApprovalId, digest: Digest, reason: String
         return Err(Stop::Refused(OpError::new(
             OpErrorKind::Invalid,
             "reason_too_short",
-            format!("A reason of at least {} characters is needed.", policy.reason_characters_min),
+            format!(
+                "A reason of at least {} characters is needed.",
+                policy.reason_characters_min
+            ),
             "Say why, in a few words: `--reason \"…\"`.",
         )));
     }
@@ -417,8 +583,16 @@ async fn approve(desk: &mut Desk, id: ApprovalId, digest: Digest, reason: String
             "Another approver must, or `[approval] persons = \"one\"` must say in so many words that one person may.",
         )));
     }
-    if approval.votes.iter().any(|vote| vote.person.uid == person.uid) {
-        return Err(conflict("voted", "You have voted already.", "Another approver must vote."));
+    if approval
+        .votes
+        .iter()
+        .any(|vote| vote.person.uid == person.uid)
+    {
+        return Err(conflict(
+            "voted",
+            "You have voted already.",
+            "Another approver must vote.",
+        ));
     }
     // The world as it is now must still be the one that is approved.
     diagnose(desk).await?;
@@ -426,7 +600,12 @@ async fn approve(desk: &mut Desk, id: ApprovalId, digest: Digest, reason: String
     let approval = pending(desk, id)?;
     let now = desk.now();
     let mut voted = approval.clone();
-    voted.votes.push(Vote { person: person.clone(), approve: true, reason: reason.clone(), at: now.clone() });
+    voted.votes.push(Vote {
+        person: person.clone(),
+        approve: true,
+        reason: reason.clone(),
+        at: now.clone(),
+    });
     if enough_votes(&voted, &policy) {
         voted.state = ApprovalState::Granted;
         voted.granted = Some(now.clone());
@@ -438,13 +617,26 @@ async fn approve(desk: &mut Desk, id: ApprovalId, digest: Digest, reason: String
         json!({"app": desk.app.name, "action": approval.bound.action.name, "reason": reason, "digest": digest}),
     );
     desk.commit(changes).await?;
-    desk.tell("approval", format!("{} {state} by {}", approval.bound.action.name, person.to_text()), None);
+    desk.tell(
+        "approval",
+        format!(
+            "{} {state} by {}",
+            approval.bound.action.name,
+            person.to_text()
+        ),
+        None,
+    );
     admit::granted(desk).await?;
     Ok(desk.approval(id).cloned().unwrap_or(approval))
 }
 
 /// A refused attempt is audited too.
-async fn refused_vote(desk: &mut Desk, approval: &Approval, person: &Person, why: &str) -> Done<()> {
+async fn refused_vote(
+    desk: &mut Desk,
+    approval: &Approval,
+    person: &Person,
+    why: &str,
+) -> Done<()> {
     let now = desk.now();
     let changes = by_person(desk, person, &now).audit(
         "approval_vote_refused",
@@ -458,14 +650,21 @@ async fn reject(desk: &mut Desk, id: ApprovalId, reason: String, person: Person)
     let approval = pending(desk, id)?;
     let now = desk.now();
     let mut rejected = approval.clone();
-    rejected.votes.push(Vote { person: person.clone(), approve: false, reason: reason.clone(), at: now.clone() });
+    rejected.votes.push(Vote {
+        person: person.clone(),
+        approve: false,
+        reason: reason.clone(),
+        at: now.clone(),
+    });
     rejected.state = ApprovalState::Rejected;
     rejected.ended = Some(now.clone());
-    let changes = by_person(desk, &person, &now).write(Write::Approval(Box::new(rejected))).audit(
-        "approval_rejected",
-        &format!("approval:{id}"),
-        json!({"app": desk.app.name, "action": approval.bound.action.name, "reason": reason}),
-    );
+    let changes = by_person(desk, &person, &now)
+        .write(Write::Approval(Box::new(rejected)))
+        .audit(
+            "approval_rejected",
+            &format!("approval:{id}"),
+            json!({"app": desk.app.name, "action": approval.bound.action.name, "reason": reason}),
+        );
     desk.commit(changes).await?;
     if let Some(incident) = approval.incident.and_then(|id| desk.incident(id)).cloned() {
         close_request(desk, &incident).await?;
@@ -482,39 +681,80 @@ async fn roll_back(desk: &mut Desk, request: RollbackRequest, person: Person) ->
         ));
     }
     diagnose(desk).await?;
-    let (plan, writes, identity) = rollback::preview(desk, request.backup, request.exact, &request.only).await?;
+    let (plan, writes, identity) =
+        rollback::preview(desk, request.backup, request.exact, &request.only).await?;
     if plan.preview.digest != request.digest {
         return Err(conflict(
             "stale",
             "The files are no longer as the preview showed them.",
-            format!("Look again: `healerctl backups {} rollback {}`.", desk.app.name, request.backup),
+            format!(
+                "Look again: `healerctl backups {} rollback {}`.",
+                desk.app.name, request.backup
+            ),
         ));
     }
     let action = rollback::action(desk, &request, writes, identity);
     let checks = action.proves.clone();
     let incident = incident_for(desk, &[], &request.reason, &person).await?;
-    let origin = Origin::Rollback { person, backup: request.backup, exact: request.exact, only: request.only };
-    let ask = Ask { origin, action, matched: MatchKind::Declared, checks };
+    let origin = Origin::Rollback {
+        person,
+        backup: request.backup,
+        exact: request.exact,
+        only: request.only,
+    };
+    let ask = Ask {
+        origin,
+        action,
+        matched: MatchKind::Declared,
+        checks,
+    };
     match admit::admit(desk, ask, &incident).await? {
         Ok(heal) => Ok(heal),
         Err(denied) => {
             close_request(desk, &incident).await?;
-            Err(conflict(code_of(denied.guard()), denied.shown().to_owned(), "`healerctl status` shows what is in the way."))
+            Err(conflict(
+                code_of(denied.guard()),
+                denied.shown().to_owned(),
+                "`healerctl status` shows what is in the way.",
+            ))
         }
     }
 }
 
-async fn decide(desk: &mut Desk, id: HealId, undo: bool, reason: String, person: Person) -> Done<Heal> {
+async fn decide(
+    desk: &mut Desk,
+    id: HealId,
+    undo: bool,
+    reason: String,
+    person: Person,
+) -> Done<Heal> {
     let Some(heal) = desk.heal(id).cloned() else {
-        return Err(conflict("not_waiting", format!("Heal {id} does not wait for a decision."), "`healerctl heals` shows those that do."));
+        return Err(conflict(
+            "not_waiting",
+            format!("Heal {id} does not wait for a decision."),
+            "`healerctl heals` shows those that do.",
+        ));
     };
-    let event = Event::Decided { undo, person: person.clone(), reason: reason.clone() };
+    let event = Event::Decided {
+        undo,
+        person: person.clone(),
+        reason: reason.clone(),
+    };
     let word = if undo { "undo" } else { "keep" };
-    match life::step(desk, &heal, event, format!("{} decided to {word}: {reason}", person.to_text())).await {
+    match life::step(
+        desk,
+        &heal,
+        event,
+        format!("{} decided to {word}: {reason}", person.to_text()),
+    )
+    .await
+    {
         Ok(()) => Ok(desk.heal(id).cloned().unwrap_or(heal)),
-        Err(EngineError::Illegal(illegal)) => {
-            Err(conflict("not_waiting", format!("{illegal}."), "`healerctl heals` shows those that wait for a decision."))
-        }
+        Err(EngineError::Illegal(illegal)) => Err(conflict(
+            "not_waiting",
+            format!("{illegal}."),
+            "`healerctl heals` shows those that wait for a decision.",
+        )),
         Err(error) => Err(error.into()),
     }
 }
@@ -522,9 +762,21 @@ async fn decide(desk: &mut Desk, id: HealId, undo: bool, reason: String, person:
 async fn reset_breaker(desk: &mut Desk, reason: String, person: &Person) -> Done<()> {
     let now = desk.now();
     let actor = person.to_text();
-    let step = breaker::reset(&desk.breaker, &reason, By { actor: &actor, heal: None, now: &now, draw: 500 });
+    let step = breaker::reset(
+        &desk.breaker,
+        &reason,
+        By {
+            actor: &actor,
+            heal: None,
+            now: &now,
+            draw: 500,
+        },
+    );
     let changes = by_person(desk, person, &now)
-        .write(Write::Breaker { breaker: Box::new(step.breaker), transitions: step.transitions })
+        .write(Write::Breaker {
+            breaker: Box::new(step.breaker),
+            transitions: step.transitions,
+        })
         .audit("breaker_reset", &desk.object(), json!({"reason": reason}));
     Ok(desk.commit(changes).await?)
 }
@@ -546,8 +798,15 @@ async fn force_breaker(
     });
     let breaker = breaker::force(&desk.breaker, forced);
     let changes = by_person(desk, person, &now)
-        .write(Write::Breaker { breaker: Box::new(breaker), transitions: Vec::new() })
-        .audit("breaker_forced", &desk.object(), json!({"state": state, "reason": reason}));
+        .write(Write::Breaker {
+            breaker: Box::new(breaker),
+            transitions: Vec::new(),
+        })
+        .audit(
+            "breaker_forced",
+            &desk.object(),
+            json!({"state": state, "reason": reason}),
+        );
     Ok(desk.commit(changes).await?)
 }
 
@@ -563,38 +822,79 @@ async fn backup_now(desk: &mut Desk, reason: &str, person: &Person) -> Done<Back
         base: desk.stack.base_set.clone(),
         limits: protect::Limits::new(&desk.app.policy.backup, 0),
     };
-    let backup = protect::protect(&desk.world, &request).await.map_err(|error| {
-        OpError::new(OpErrorKind::Conflict, "backup_failed", error.to_string(), error.advice().to_owned())
-    })?;
+    let backup = protect::protect(&desk.world, &request)
+        .await
+        .map_err(|error| {
+            OpError::new(
+                OpErrorKind::Conflict,
+                "backup_failed",
+                error.to_string(),
+                error.advice().to_owned(),
+            )
+        })?;
     let now = desk.now();
     let row = backup.row().clone();
     let changes = by_person(desk, person, &now)
         .write(Write::Backup(Box::new(row.clone())))
-        .audit("backup_taken", &desk.object(), json!({"backup": row.id, "reason": reason}));
+        .audit(
+            "backup_taken",
+            &desk.object(),
+            json!({"backup": row.id, "reason": reason}),
+        );
     desk.commit(changes).await?;
     Ok(row)
 }
 
 async fn row_of(desk: &Desk, backup: BackupId) -> Done<BackupRow> {
-    let query = Query { app: Some(desk.app.name.clone()), open_only: false, limit: 10_000 };
+    let query = Query {
+        app: Some(desk.app.name.clone()),
+        open_only: false,
+        limit: 10_000,
+    };
     let rows = desk.world.store.backups(query).await?;
     let found = rows.into_iter().find(|row| row.id == backup);
-    Ok(found.ok_or_else(|| unknown("backup", &backup.to_string(), &format!("healerctl backups {}", desk.app.name)))?)
+    Ok(found.ok_or_else(|| {
+        unknown(
+            "backup",
+            &backup.to_string(),
+            &format!("healerctl backups {}", desk.app.name),
+        )
+    })?)
 }
 
 async fn verify_backup(desk: &mut Desk, backup: BackupId, person: &Person) -> Done<BackupRow> {
     let row = row_of(desk, backup).await?;
     let now = desk.now();
     let (row, refusal) = match desk.world.vault.verify(backup).await {
-        Ok(()) => (BackupRow { verified: now.clone(), ..row }, None),
+        Ok(()) => (
+            BackupRow {
+                verified: now.clone(),
+                ..row
+            },
+            None,
+        ),
         Err(error) => {
             let text = error.to_string();
-            let refusal =
-                OpError::new(OpErrorKind::Conflict, "backup_damaged", text.clone(), "It will not be used. See the disk below the vault.");
-            (BackupRow { damaged: Some(text), ..row }, Some(refusal))
+            let refusal = OpError::new(
+                OpErrorKind::Conflict,
+                "backup_damaged",
+                text.clone(),
+                "It will not be used. See the disk below the vault.",
+            );
+            (
+                BackupRow {
+                    damaged: Some(text),
+                    ..row
+                },
+                Some(refusal),
+            )
         }
     };
-    let verb = if refusal.is_some() { "backup_found_damaged" } else { "backup_verified" };
+    let verb = if refusal.is_some() {
+        "backup_found_damaged"
+    } else {
+        "backup_verified"
+    };
     let changes = by_person(desk, person, &now)
         .write(Write::Backup(Box::new(row.clone())))
         .audit(verb, &desk.object(), json!({"backup": backup}));
@@ -602,22 +902,54 @@ async fn verify_backup(desk: &mut Desk, backup: BackupId, person: &Person) -> Do
     refusal.map_or(Ok(row), |refusal| Err(refusal.into()))
 }
 
-async fn delete_backup(desk: &mut Desk, backup: BackupId, reason: &str, person: &Person) -> Done<()> {
+async fn delete_backup(
+    desk: &mut Desk,
+    backup: BackupId,
+    reason: &str,
+    person: &Person,
+) -> Done<()> {
     let row = row_of(desk, backup).await?;
-    let needed = desk.heals.iter().any(|heal| heal.state.backup() == Some(backup)) || desk.known_good == Some(backup);
+    let needed = desk
+        .heals
+        .iter()
+        .any(|heal| heal.state.backup() == Some(backup))
+        || desk.known_good == Some(backup);
     if row.pinned || needed {
-        return Err(conflict("pinned", format!("Backup {backup} is still needed."), "It can go once its heal or incident is over."));
+        return Err(conflict(
+            "pinned",
+            format!("Backup {backup} is still needed."),
+            "It can go once its heal or incident is over.",
+        ));
     }
-    let query = Query { app: Some(desk.app.name.clone()), open_only: false, limit: 10_000 };
-    let good = desk.world.store.backups(query).await?.into_iter().filter(|row| row.damaged.is_none()).count();
+    let query = Query {
+        app: Some(desk.app.name.clone()),
+        open_only: false,
+        limit: 10_000,
+    };
+    let good = desk
+        .world
+        .store
+        .backups(query)
+        .await?
+        .into_iter()
+        .filter(|row| row.damaged.is_none())
+        .count();
     if row.damaged.is_none() && good <= 1 {
-        return Err(conflict("last_good", "It is the last good backup of this application.", "Take another one first."));
+        return Err(conflict(
+            "last_good",
+            "It is the last good backup of this application.",
+            "Take another one first.",
+        ));
     }
     let now = desk.now();
     // First the row, then the bytes: a crash in between leaves bytes without a row, never a row without bytes.
     let changes = by_person(desk, person, &now)
         .write(Write::BackupRemoved(backup))
-        .audit("backup_deleted", &desk.object(), json!({"backup": backup, "reason": reason}));
+        .audit(
+            "backup_deleted",
+            &desk.object(),
+            json!({"backup": backup, "reason": reason}),
+        );
     desk.commit(changes).await?;
     if let Err(error) = desk.world.vault.remove(backup).await {
         tracing::warn!(app = %desk.app.name, %backup, reason = %error, "the bytes of a deleted backup stay until the next sweep");
@@ -625,9 +957,20 @@ async fn delete_backup(desk: &mut Desk, backup: BackupId, reason: &str, person: 
     Ok(())
 }
 
-async fn mute(desk: &mut Desk, check: CheckName, length: Duration, reason: String, person: &Person) -> Done<()> {
+async fn mute(
+    desk: &mut Desk,
+    check: CheckName,
+    length: Duration,
+    reason: String,
+    person: &Person,
+) -> Done<()> {
     if desk.stack.check(&check).is_none() {
-        return Err(unknown("check", check.as_str(), &format!("healerctl checks {}", desk.app.name)).into());
+        return Err(unknown(
+            "check",
+            check.as_str(),
+            &format!("healerctl checks {}", desk.app.name),
+        )
+        .into());
     }
     let now = desk.now();
     let mute = Mute {
@@ -638,8 +981,13 @@ async fn mute(desk: &mut Desk, check: CheckName, length: Duration, reason: Strin
         since: now.clone(),
         for_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
     };
-    let changes =
-        by_person(desk, person, &now).write(Write::Mute(mute)).audit("muted", &desk.object(), json!({"check": check, "reason": reason}));
+    let changes = by_person(desk, person, &now)
+        .write(Write::Mute(mute))
+        .audit(
+            "muted",
+            &desk.object(),
+            json!({"check": check, "reason": reason}),
+        );
     Ok(desk.commit(changes).await?)
 }
 
@@ -648,23 +996,54 @@ async fn unmute(desk: &mut Desk, check: CheckName, person: &Person) -> Done<()> 
         return Err(unknown("mute of check", check.as_str(), "healerctl status").into());
     }
     let now = desk.now();
-    let write = Write::MuteEnded { app: desk.app.name.clone(), check: check.clone() };
-    let changes = by_person(desk, person, &now).write(write).audit("unmuted", &desk.object(), json!({"check": check}));
+    let write = Write::MuteEnded {
+        app: desk.app.name.clone(),
+        check: check.clone(),
+    };
+    let changes = by_person(desk, person, &now).write(write).audit(
+        "unmuted",
+        &desk.object(),
+        json!({"check": check}),
+    );
     Ok(desk.commit(changes).await?)
 }
 
-async fn close_incident(desk: &mut Desk, id: IncidentId, reason: String, person: &Person) -> Done<()> {
+async fn close_incident(
+    desk: &mut Desk,
+    id: IncidentId,
+    reason: String,
+    person: &Person,
+) -> Done<()> {
     let Some(incident) = desk.incident(id).cloned() else {
-        return Err(conflict("closed", format!("Incident {id} is closed already."), "`healerctl incidents` shows the open ones."));
+        return Err(conflict(
+            "closed",
+            format!("Incident {id} is closed already."),
+            "`healerctl incidents` shows the open ones.",
+        ));
     };
     if incident.state == IncidentState::Healing {
-        return Err(conflict("busy", "A heal is working on it.", "`healerctl heals` shows it."));
+        return Err(conflict(
+            "busy",
+            "A heal is working on it.",
+            "`healerctl heals` shows it.",
+        ));
     }
     let now = desk.now();
-    let closed = Incident { state: IncidentState::Closed, closed_by: Some(person.to_text()), ..incident };
+    let closed = Incident {
+        state: IncidentState::Closed,
+        closed_by: Some(person.to_text()),
+        ..incident
+    };
     let changes = by_person(desk, person, &now)
-        .write(Write::Incident { incident: Box::new(closed), note: format!("closed by a person: {reason}") })
-        .audit("incident_closed", &format!("incident:{id}"), json!({"reason": reason}));
+        .write(Write::Incident {
+            incident: Box::new(closed),
+            note: format!("closed by a person: {reason}"),
+        })
+        .audit(
+            "incident_closed",
+            &format!("incident:{id}"),
+            json!({"reason": reason}),
+        );
     desk.commit(changes).await?;
     desk.forget_ended();
     Ok(())

@@ -29,13 +29,23 @@ pub(super) async fn preview(
     let rows = desk
         .world
         .store
-        .backups(crate::seam::store::Query { app: Some(desk.app.name.clone()), open_only: false, limit: 10_000 })
+        .backups(crate::seam::store::Query {
+            app: Some(desk.app.name.clone()),
+            open_only: false,
+            limit: 10_000,
+        })
         .await
         .map_err(|error| store_error(&error))?;
     let row = rows
         .into_iter()
         .find(|row| row.id == backup)
-        .ok_or_else(|| unknown("backup", &backup.to_string(), &format!("healerctl backups {}", desk.app.name)))?;
+        .ok_or_else(|| {
+            unknown(
+                "backup",
+                &backup.to_string(),
+                &format!("healerctl backups {}", desk.app.name),
+            )
+        })?;
     if let Some(damage) = row.damaged {
         return Err(OpError::new(
             OpErrorKind::Conflict,
@@ -45,15 +55,34 @@ pub(super) async fn preview(
         ));
     }
     let manifest = desk.world.vault.manifest(backup).await.map_err(|error| {
-        OpError::new(OpErrorKind::Conflict, "backup_damaged", error.to_string(), "Choose another backup.")
+        OpError::new(
+            OpErrorKind::Conflict,
+            "backup_damaged",
+            error.to_string(),
+            "Choose another backup.",
+        )
     })?;
     let (writes, identity) = members_of(desk, &manifest, only).await?;
-    let present = protect::present(&desk.world, &desk.app, login(desk, identity), &patterns(&writes))
-        .await
-        .map_err(|error| {
-            OpError::new(OpErrorKind::Unavailable, "host_unseen", error.to_string(), error.advice().to_owned())
-        })?;
-    Ok((undo::rollback_plan(&manifest, &present, &writes, exact, only), writes, identity))
+    let present = protect::present(
+        &desk.world,
+        &desk.app,
+        login(desk, identity),
+        &patterns(&writes),
+    )
+    .await
+    .map_err(|error| {
+        OpError::new(
+            OpErrorKind::Unavailable,
+            "host_unseen",
+            error.to_string(),
+            error.advice().to_owned(),
+        )
+    })?;
+    Ok((
+        undo::rollback_plan(&manifest, &present, &writes, exact, only),
+        writes,
+        identity,
+    ))
 }
 
 /// The write set of the heal that the backup was taken for; without one, exactly its paths.
@@ -63,18 +92,32 @@ async fn members_of(
     only: &[TreePath],
 ) -> Result<(Vec<WriteMember>, Identity), OpError> {
     let exact = |path: &TreePath| {
-        Pattern::parse(&path.to_string()).ok().map(|pattern| WriteMember { pattern, what: WriteKind::Content, shared: false })
+        Pattern::parse(&path.to_string())
+            .ok()
+            .map(|pattern| WriteMember {
+                pattern,
+                what: WriteKind::Content,
+                shared: false,
+            })
     };
     if !only.is_empty() {
         return Ok((only.iter().filter_map(exact).collect(), Identity::App));
     }
     let heal = match manifest.heal {
-        Some(id) => desk.world.store.heal(id).await.map_err(|error| store_error(&error))?,
+        Some(id) => desk
+            .world
+            .store
+            .heal(id)
+            .await
+            .map_err(|error| store_error(&error))?,
         None => None,
     };
     Ok(match heal {
         Some(heal) if !heal.action.writes.is_empty() => (heal.action.writes, heal.action.identity),
-        _ => (manifest.members.keys().filter_map(exact).collect(), Identity::App),
+        _ => (
+            manifest.members.keys().filter_map(exact).collect(),
+            Identity::App,
+        ),
     })
 }
 
@@ -87,12 +130,24 @@ fn login(desk: &Desk, identity: Identity) -> Login {
 }
 
 /// The action that a rollback is, so that it is guarded, protected and judged as every heal.
-pub(super) fn action(desk: &Desk, request: &RollbackRequest, writes: Vec<WriteMember>, identity: Identity) -> ResolvedAction {
+pub(super) fn action(
+    desk: &Desk,
+    request: &RollbackRequest,
+    writes: Vec<WriteMember>,
+    identity: Identity,
+) -> ResolvedAction {
     let proves = desk.look.as_ref().map(|look| {
-        look.round.results.iter().filter(|result| result.availability).map(|result| result.check.clone()).collect()
+        look.round
+            .results
+            .iter()
+            .filter(|result| result.availability)
+            .map(|result| result.check.clone())
+            .collect()
     });
     ResolvedAction {
-        name: ROLLBACK.parse().unwrap_or_else(|_| unreachable!("a constant that is a name")),
+        name: ROLLBACK
+            .parse()
+            .unwrap_or_else(|_| unreachable!("a constant that is a name")),
         version: request.backup.to_string(),
         params: Params::new(),
         risk: Risk::Low,
@@ -114,7 +169,13 @@ pub(super) fn action(desk: &Desk, request: &RollbackRequest, writes: Vec<WriteMe
 
 /// The plan of a rollback whose present was backed up just before: the same after a crash.
 pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String> {
-    let Origin::Rollback { backup, exact, only, .. } = &heal.origin else {
+    let Origin::Rollback {
+        backup,
+        exact,
+        only,
+        ..
+    } = &heal.origin
+    else {
         return Err("not a rollback".to_owned());
     };
     let target = manifest(desk, *backup).await?;
@@ -129,18 +190,31 @@ pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<UndoPlan, Strin
     };
     let done = plan_of(desk, heal).await?;
     let target = manifest(desk, *backup).await?;
-    let saved = heal.state.backup().ok_or("there is no backup of the present")?;
+    let saved = heal
+        .state
+        .backup()
+        .ok_or("there is no backup of the present")?;
     let saved = manifest(desk, saved).await?;
     // What the rollback left is, for each path that it touched, what the target backup holds.
     let touched: Vec<TreePath> = done.items.iter().map(|item| item.path.clone()).collect();
-    let after: Manifest =
-        touched.iter().map(|path| (path.clone(), target.members.get(path).cloned().flatten())).collect();
-    let wanted = if only.is_empty() { touched } else { only.clone() };
+    let after: Manifest = touched
+        .iter()
+        .map(|path| (path.clone(), target.members.get(path).cloned().flatten()))
+        .collect();
+    let wanted = if only.is_empty() {
+        touched
+    } else {
+        only.clone()
+    };
     Ok(undo::rollback_plan(&saved, &after, &[], true, &wanted).plan)
 }
 
 async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {
-    desk.world.vault.manifest(id).await.map_err(|error| error.to_string())
+    desk.world
+        .vault
+        .manifest(id)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 async fn before(desk: &Desk, heal: &Heal) -> Result<Manifest, String> {
@@ -148,5 +222,9 @@ async fn before(desk: &Desk, heal: &Heal) -> Result<Manifest, String> {
         HealState::Acting { backup } | HealState::InDoubt { backup } => *backup,
         state => state.backup(),
     };
-    Ok(manifest(desk, id.ok_or("there is no backup of the present")?).await?.members)
+    Ok(
+        manifest(desk, id.ok_or("there is no backup of the present")?)
+            .await?
+            .members,
+    )
 }

@@ -12,14 +12,18 @@ use crate::system::CronSchedule;
 /// The next due time after a round at `now`. `draw` is any random number.
 pub fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
     match &app.schedule {
-        Schedule::Every(period) => now.plus(jittered(*period, app.policy.timing.jitter_percent, draw)),
+        Schedule::Every(period) => {
+            now.plus(jittered(*period, app.policy.timing.jitter_percent, draw))
+        }
         // The expression was checked when the configuration was read; should it fail now, an hour is better than never.
         Schedule::Cron { expression, zone } => {
             let wall_ms = CronSchedule::parse(expression, zone, now.wall_ms)
                 .ok()
                 .and_then(|cron| cron.next_after(now.wall_ms))
                 .unwrap_or(now.wall_ms + 3_600_000);
-            now.plus(Duration::from_millis(u64::try_from(wall_ms - now.wall_ms).unwrap_or(0)))
+            now.plus(Duration::from_millis(
+                u64::try_from(wall_ms - now.wall_ms).unwrap_or(0),
+            ))
         }
     }
 }
@@ -37,7 +41,11 @@ pub fn due_after_start(app: &App, stored: Option<&Moment>, now: &Moment, draw: u
             let due = due.anchored(now);
             let ahead_ms = due.boot_ms - now.boot_ms;
             let period_ms = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
-            if (0..=period_ms.saturating_mul(2)).contains(&ahead_ms) { due } else { spread }
+            if (0..=period_ms.saturating_mul(2)).contains(&ahead_ms) {
+                due
+            } else {
+                spread
+            }
         }
     }
 }

@@ -65,13 +65,22 @@ impl Shared {
     /// Takes over what the store remembers.
     pub fn load(&self, restart: &Restart, now: &Moment) {
         let mut state = self.state();
-        state.holds = restart.holds.iter().map(|hold| Hold { since: hold.since.anchored(now), ..hold.clone() }).collect();
+        state.holds = restart
+            .holds
+            .iter()
+            .map(|hold| Hold {
+                since: hold.since.anchored(now),
+                ..hold.clone()
+            })
+            .collect();
         state.modes.clone_from(&restart.modes);
         state.fences = restart.fences.iter().cloned().collect();
         state.adopted = restart
             .settings
             .iter()
-            .filter_map(|(key, value)| Some((key.strip_prefix("machine:")?.parse().ok()?, value.clone())))
+            .filter_map(|(key, value)| {
+                Some((key.strip_prefix("machine:")?.parse().ok()?, value.clone()))
+            })
             .collect();
     }
 
@@ -104,7 +113,11 @@ impl Shared {
 
     /// The hold that covers an app.
     pub fn held(&self, app: &AppName, host: &HostName, now: &Moment) -> Option<Hold> {
-        self.state().holds.iter().find(|hold| hold.scope.covers(app, host) && !is_over(hold, now)).cloned()
+        self.state()
+            .holds
+            .iter()
+            .find(|hold| hold.scope.covers(app, host) && !is_over(hold, now))
+            .cloned()
     }
 
     /// The mode that counts for an app, and where it comes from. What is unknown is MANUAL.
@@ -114,14 +127,26 @@ impl Shared {
             return (HealingMode::Manual, "unknown application".to_owned());
         };
         let (mode, set) = effective(app, facts.modes, global, &state.modes);
-        (mode, set.map_or_else(|| "configured".to_owned(), |set| format!("set by {}: {}", set.owner, set.reason)))
+        (
+            mode,
+            set.map_or_else(
+                || "configured".to_owned(),
+                |set| format!("set by {}: {}", set.owner, set.reason),
+            ),
+        )
     }
 
     /// Configured modes of an app and of everything, for a guard that reads the rest itself.
     pub fn configured_modes(&self, app: &AppName) -> (Modes, Modes) {
-        const NONE: Modes = Modes { mode: HealingMode::Manual, max_mode: HealingMode::Manual };
+        const NONE: Modes = Modes {
+            mode: HealingMode::Manual,
+            max_mode: HealingMode::Manual,
+        };
         let state = self.state();
-        (state.apps.get(app).map_or(NONE, |facts| facts.modes), state.global.unwrap_or(NONE))
+        (
+            state.apps.get(app).map_or(NONE, |facts| facts.modes),
+            state.global.unwrap_or(NONE),
+        )
     }
 
     /// A fence token greater than every one before it on this host.
@@ -143,12 +168,20 @@ impl Shared {
     }
 
     /// Which machine a host is, asked at most once a minute. The first one ever seen is adopted.
-    pub async fn host_facts(&self, world: &World, host: &HostName, login: Login) -> Option<HostFacts> {
+    pub async fn host_facts(
+        &self,
+        world: &World,
+        host: &HostName,
+        login: Login,
+    ) -> Option<HostFacts> {
         let now = world.clock.now();
         if let Some((facts, at)) = self.state().hosts.get(host) {
             let age = now.since(at, HOST_FACTS_AGE);
             if age < HOST_FACTS_AGE {
-                return Some(HostFacts { uptime: facts.uptime + age, ..facts.clone() });
+                return Some(HostFacts {
+                    uptime: facts.uptime + age,
+                    ..facts.clone()
+                });
             }
         }
         let seen = ask_host(world, host, login).await?;
@@ -157,20 +190,39 @@ impl Shared {
             Some(id) => Some(id),
             None => {
                 let changes = Changes::new(now.clone(), "healerd")
-                    .write(Write::Setting { key: machine_key(host), value: seen.0.clone() })
-                    .audit("host_adopted", &format!("host:{host}"), json!({"machineId": seen.0, "first": true}));
+                    .write(Write::Setting {
+                        key: machine_key(host),
+                        value: seen.0.clone(),
+                    })
+                    .audit(
+                        "host_adopted",
+                        &format!("host:{host}"),
+                        json!({"machineId": seen.0, "first": true}),
+                    );
                 world.store.apply(changes).await.ok()?;
                 self.state().adopted.insert(host.clone(), seen.0.clone());
                 Some(seen.0.clone())
             }
         };
-        let facts = HostFacts { machine_id: seen.0, adopted_machine_id, uptime: seen.1 };
-        self.state().hosts.insert(host.clone(), (facts.clone(), now));
+        let facts = HostFacts {
+            machine_id: seen.0,
+            adopted_machine_id,
+            uptime: seen.1,
+        };
+        self.state()
+            .hosts
+            .insert(host.clone(), (facts.clone(), now));
         Some(facts)
     }
 
     /// Takes a host's present machine as the right one.
-    pub(super) async fn adopt(&self, world: &World, host: &HostName, reason: &str, owner: &str) -> Result<(), OpError> {
+    pub(super) async fn adopt(
+        &self,
+        world: &World,
+        host: &HostName,
+        reason: &str,
+        owner: &str,
+    ) -> Result<(), OpError> {
         if !world.hosts.contains_key(host) {
             return Err(unknown("host", host.as_str(), "healerctl apps"));
         }
@@ -184,9 +236,20 @@ impl Shared {
             )
         })?;
         let changes = Changes::new(world.clock.now(), owner)
-            .write(Write::Setting { key: machine_key(host), value: machine_id.clone() })
-            .audit("host_adopted", &format!("host:{host}"), json!({"machineId": machine_id, "reason": reason}));
-        world.store.apply(changes).await.map_err(|error| store_error(&error))?;
+            .write(Write::Setting {
+                key: machine_key(host),
+                value: machine_id.clone(),
+            })
+            .audit(
+                "host_adopted",
+                &format!("host:{host}"),
+                json!({"machineId": machine_id, "reason": reason}),
+            );
+        world
+            .store
+            .apply(changes)
+            .await
+            .map_err(|error| store_error(&error))?;
         let mut state = self.state();
         state.adopted.insert(host.clone(), machine_id);
         state.hosts.remove(host);
@@ -212,8 +275,14 @@ impl Shared {
             for_ms: length.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
         };
         let detail = json!({"reason": reason, "forMs": hold.for_ms});
-        let changes = Changes::new(now, owner).write(Write::Hold(hold.clone())).audit("held", &hold.scope.to_text(), detail);
-        world.store.apply(changes).await.map_err(|error| store_error(&error))?;
+        let changes = Changes::new(now, owner)
+            .write(Write::Hold(hold.clone()))
+            .audit("held", &hold.scope.to_text(), detail);
+        world
+            .store
+            .apply(changes)
+            .await
+            .map_err(|error| store_error(&error))?;
         let id = hold.id;
         self.state().holds.push(hold);
         Ok(id)
@@ -233,13 +302,22 @@ impl Shared {
         reason: &str,
         owner: &str,
     ) -> Result<usize, OpError> {
-        let ended: Vec<_> = self.state().holds.iter().filter(|hold| hold.scope == *scope).map(|hold| hold.id).collect();
+        let ended: Vec<_> = self
+            .state()
+            .holds
+            .iter()
+            .filter(|hold| hold.scope == *scope)
+            .map(|hold| hold.id)
+            .collect();
         let observing = *scope == Scope::Everything && self.observing().is_some();
         if ended.is_empty() && !observing {
             return Err(OpError::new(
                 OpErrorKind::NotFound,
                 "not_held",
-                format!("Nothing is held by exactly the scope `{}`.", scope.to_text()),
+                format!(
+                    "Nothing is held by exactly the scope `{}`.",
+                    scope.to_text()
+                ),
                 "`healerctl status` shows the holds and their scopes.",
             ));
         }
@@ -248,11 +326,18 @@ impl Shared {
             changes = changes.write(Write::HoldEnded { id: *id });
         }
         if observing {
-            changes = changes.write(Write::Setting { key: "crashes".to_owned(), value: "[]".to_owned() });
+            changes = changes.write(Write::Setting {
+                key: "crashes".to_owned(),
+                value: "[]".to_owned(),
+            });
         }
         let detail = json!({"reason": reason, "undo": undo});
         changes = changes.audit("resumed", &scope.to_text(), detail);
-        world.store.apply(changes).await.map_err(|error| store_error(&error))?;
+        world
+            .store
+            .apply(changes)
+            .await
+            .map_err(|error| store_error(&error))?;
         let mut state = self.state();
         state.holds.retain(|hold| hold.scope != *scope);
         if observing {
@@ -261,7 +346,9 @@ impl Shared {
         let covered = covered(&state, scope);
         for app in covered {
             if undo {
-                state.undo_asked.insert(app.clone(), format!("{owner}: {reason}"));
+                state
+                    .undo_asked
+                    .insert(app.clone(), format!("{owner}: {reason}"));
             }
             state.observe_first.insert(app);
         }
@@ -269,13 +356,26 @@ impl Shared {
     }
 
     /// Ends holds whose time is over; what is held by nobody any more only observes first.
-    pub(super) async fn end_timed_holds(&self, world: &World) -> Result<(), crate::seam::StoreError> {
+    pub(super) async fn end_timed_holds(
+        &self,
+        world: &World,
+    ) -> Result<(), crate::seam::StoreError> {
         let now = world.clock.now();
-        let over: Vec<_> = self.state().holds.iter().filter(|hold| is_over(hold, &now)).cloned().collect();
+        let over: Vec<_> = self
+            .state()
+            .holds
+            .iter()
+            .filter(|hold| is_over(hold, &now))
+            .cloned()
+            .collect();
         for hold in over {
             let changes = Changes::new(now.clone(), "healerd")
                 .write(Write::HoldEnded { id: hold.id })
-                .audit("hold_ended", &hold.scope.to_text(), json!({"why": "its time is over"}));
+                .audit(
+                    "hold_ended",
+                    &hold.scope.to_text(),
+                    json!({"why": "its time is over"}),
+                );
             world.store.apply(changes).await?;
             let mut state = self.state();
             state.holds.retain(|held| held.id != hold.id);
@@ -302,8 +402,10 @@ impl Shared {
                 None => state.global,
             }
         };
-        let (ceiling, configured) =
-            modes.map_or((HealingMode::Manual, HealingMode::Manual), |modes| (modes.max_mode, modes.mode));
+        let (ceiling, configured) = modes
+            .map_or((HealingMode::Manual, HealingMode::Manual), |modes| {
+                (modes.max_mode, modes.mode)
+            });
         if mode > ceiling {
             return Err(OpError::new(
                 OpErrorKind::Invalid,
@@ -320,11 +422,22 @@ impl Shared {
             reason: reason.to_owned(),
             since: now.clone(),
         };
-        let object = set.app.as_ref().map_or_else(|| "all".to_owned(), |app| format!("app:{app}"));
+        let object = set
+            .app
+            .as_ref()
+            .map_or_else(|| "all".to_owned(), |app| format!("app:{app}"));
         let changes = Changes::new(now, owner)
             .write(Write::Mode(set.clone()))
-            .audit("mode_set", &object, json!({"mode": mode.as_str(), "reason": reason}));
-        world.store.apply(changes).await.map_err(|error| store_error(&error))?;
+            .audit(
+                "mode_set",
+                &object,
+                json!({"mode": mode.as_str(), "reason": reason}),
+            );
+        world
+            .store
+            .apply(changes)
+            .await
+            .map_err(|error| store_error(&error))?;
         let mut state = self.state();
         state.modes.retain(|known| known.app != set.app);
         state.modes.push(set);
@@ -337,11 +450,17 @@ impl Shared {
 }
 
 fn covered(state: &State, scope: &Scope) -> Vec<AppName> {
-    state.apps.iter().filter(|(app, facts)| scope.covers(app, &facts.host)).map(|(app, _)| app.clone()).collect()
+    state
+        .apps
+        .iter()
+        .filter(|(app, facts)| scope.covers(app, &facts.host))
+        .map(|(app, _)| app.clone())
+        .collect()
 }
 
 fn is_over(hold: &Hold, now: &Moment) -> bool {
-    hold.for_ms.is_some_and(|ms| now.is_past(&hold.since, Duration::from_millis(ms)))
+    hold.for_ms
+        .is_some_and(|ms| now.is_past(&hold.since, Duration::from_millis(ms)))
 }
 
 /// Machine id and uptime, as the host says.
@@ -349,7 +468,10 @@ async fn ask_host(world: &World, host: &HostName, login: Login) -> Option<(Strin
     let call = Call {
         login,
         lane: Lane::Check,
-        request: AgentRequest::Hello { version: VERSION, owner: world.owner.clone() },
+        request: AgentRequest::Hello {
+            version: VERSION,
+            owner: world.owner.clone(),
+        },
         body: Vec::new(),
         timeout: Duration::from_secs(15),
     };

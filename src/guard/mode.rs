@@ -24,8 +24,13 @@ pub fn effective<'a>(
     set: &'a [ModeOverride],
 ) -> (HealingMode, Option<&'a ModeOverride>) {
     let ceiling = own.max_mode.min(global.max_mode);
-    let for_app = set.iter().find(|set| set.app.as_ref() == Some(app) && set.configured == own.mode);
-    let for_all = || set.iter().find(|set| set.app.is_none() && set.configured == global.mode);
+    let for_app = set
+        .iter()
+        .find(|set| set.app.as_ref() == Some(app) && set.configured == own.mode);
+    let for_all = || {
+        set.iter()
+            .find(|set| set.app.is_none() && set.configured == global.mode)
+    };
     let origin = for_app.or_else(for_all);
     (origin.map_or(own.mode, |set| set.mode).min(ceiling), origin)
 }

@@ -533,9 +533,11 @@ impl HealState {
                 looks,
             },
             // Looks are counted in memory only, so no stored arrow may carry them on.
-            (Self::Settling { course, since, .. }, Event::SettleOver) => {
-                Self::Verifying { course, since, looks: Looks::default() }
-            }
+            (Self::Settling { course, since, .. }, Event::SettleOver) => Self::Verifying {
+                course,
+                since,
+                looks: Looks::default(),
+            },
             (Self::Verifying { course, .. }, Event::FoundWell) => Self::Soaking {
                 course,
                 since: at.clone(),

@@ -83,6 +83,13 @@ pub fn wall_text(wall_ms: i64) -> String {
     )
 }
 
+/// Wall milliseconds of an RFC 3339 text, with any offset.
+pub fn wall_of(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_millisecond)
+}
+
 /// A length of time as people write it: `2m 5s`, `1h`, `3d 4h`; two units at most.
 pub fn duration_text(duration: Duration) -> String {
     let total = duration.as_secs();

@@ -24,15 +24,28 @@ pub enum ObserveError {
 ///
 /// # Errors
 /// When the host cannot be seen or answers nonsense.
-pub async fn round(world: &World, app: &App, stack: &Stack, which: &(dyn Fn(&Check) -> bool + Sync), timeout: Duration) -> Result<Round, ObserveError> {
-    let host = world.hosts.get(&app.host).ok_or_else(|| ObserveError::NoHost(app.host.to_string()))?;
+pub async fn round(
+    world: &World,
+    app: &App,
+    stack: &Stack,
+    which: &(dyn Fn(&Check) -> bool + Sync),
+    timeout: Duration,
+) -> Result<Round, ObserveError> {
+    let host = world
+        .hosts
+        .get(&app.host)
+        .ok_or_else(|| ObserveError::NoHost(app.host.to_string()))?;
     let checks = stack.probes(app, which);
     // The agent gives up a little before we do, so that what it has found arrives.
     let deadline_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let call = Call {
         login: Login::of_app(app),
         lane: Lane::Check,
-        request: Request::Round { target: app.target.clone(), checks, deadline_ms },
+        request: Request::Round {
+            target: app.target.clone(),
+            checks,
+            deadline_ms,
+        },
         body: Vec::new(),
         timeout: timeout + Duration::from_secs(5),
     };
@@ -41,6 +54,9 @@ pub async fn round(world: &World, app: &App, stack: &Stack, which: &(dyn Fn(&Che
             let results = stack.evaluate(app, which, &checks);
             Ok(Round { results, roots })
         }
-        _ => Err(HostError::Protocol { host: app.host.clone() }.into()),
+        _ => Err(HostError::Protocol {
+            host: app.host.clone(),
+        }
+        .into()),
     }
 }

@@ -91,8 +91,17 @@ pub struct VerifiedBackup {
 
 impl VerifiedBackup {
     /// Only for who has just read everything back.
-    pub(super) fn proven(manifest: BackupManifest, row: BackupRow, members: Vec<WriteMember>) -> Self {
-        Self { id: manifest.id, manifest, row, members }
+    pub(super) fn proven(
+        manifest: BackupManifest,
+        row: BackupRow,
+        members: Vec<WriteMember>,
+    ) -> Self {
+        Self {
+            id: manifest.id,
+            manifest,
+            row,
+            members,
+        }
     }
 
     /// Its id.

@@ -29,7 +29,11 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 ///
 /// # Errors
 /// When it is not there, or damaged.
-pub async fn reverify(world: &World, id: BackupId, members: &[WriteMember]) -> Result<VerifiedBackup, ProtectError> {
+pub async fn reverify(
+    world: &World,
+    id: BackupId,
+    members: &[WriteMember],
+) -> Result<VerifiedBackup, ProtectError> {
     world.vault.verify(id).await?;
     let manifest = world.vault.manifest(id).await?;
     let row = row_of(&manifest, world.clock.now());
@@ -37,7 +41,11 @@ pub async fn reverify(world: &World, id: BackupId, members: &[WriteMember]) -> R
 }
 
 fn row_of(manifest: &BackupManifest, verified: Moment) -> BackupRow {
-    let entries = manifest.members.values().chain(manifest.base.values()).flatten();
+    let entries = manifest
+        .members
+        .values()
+        .chain(manifest.base.values())
+        .flatten();
     let sizes: Vec<u64> = entries
         .filter_map(|entry| match entry.content {
             Content::File { size, .. } => Some(size),
@@ -65,7 +73,12 @@ fn row_of(manifest: &BackupManifest, verified: Moment) -> BackupRow {
 ///
 /// # Errors
 /// When something cannot be read, or the host does not answer.
-pub async fn present(world: &World, app: &App, login: Login, members: &[Pattern]) -> Result<Manifest, ProtectError> {
+pub async fn present(
+    world: &World,
+    app: &App,
+    login: Login,
+    members: &[Pattern],
+) -> Result<Manifest, ProtectError> {
     let reach = Reach::new(world, app, login, TIME)?;
     let listing = reach.list_with(members, ENTRIES_MAX, true).await?;
     match listing.unreadable.into_iter().next() {
@@ -85,7 +98,10 @@ pub async fn recovery_effects(
     backup: &BackupManifest,
     members: &[WriteMember],
 ) -> Result<Vec<Effect>, ProtectError> {
-    let patterns: Vec<Pattern> = members.iter().map(|member| member.pattern.clone()).collect();
+    let patterns: Vec<Pattern> = members
+        .iter()
+        .map(|member| member.pattern.clone())
+        .collect();
     let now = present(world, app, login, &patterns).await?;
     let mut paths: Vec<&TreePath> = backup.members.keys().chain(now.keys()).collect();
     paths.sort();
@@ -95,8 +111,12 @@ pub async fn recovery_effects(
         .filter_map(|path| {
             let before = backup.members.get(path).cloned().flatten();
             let after = now.get(path).cloned().flatten();
-            (!is_same(before.as_ref(), after.as_ref()))
-                .then(|| Effect { path: path.clone(), before, after, source: EffectSource::Recovery })
+            (!is_same(before.as_ref(), after.as_ref())).then(|| Effect {
+                path: path.clone(),
+                before,
+                after,
+                source: EffectSource::Recovery,
+            })
         })
         .collect())
 }
@@ -107,7 +127,14 @@ fn is_same(one: Option<&EntryState>, other: Option<&EntryState>) -> bool {
         (None, None) => true,
         (Some(one), Some(other)) => {
             let content = match (&one.content, &other.content) {
-                (Content::File { digest: Some(a), .. }, Content::File { digest: Some(b), .. }) => a == b,
+                (
+                    Content::File {
+                        digest: Some(a), ..
+                    },
+                    Content::File {
+                        digest: Some(b), ..
+                    },
+                ) => a == b,
                 (Content::File { size: a, .. }, Content::File { size: b, .. }) => {
                     a == b && one.key.ctime == other.key.ctime
                 }
@@ -122,10 +149,18 @@ fn is_same(one: Option<&EntryState>, other: Option<&EntryState>) -> bool {
 /// Do two snapshots hold the same contents and modes?
 pub fn same_contents(one: &BackupManifest, other: &BackupManifest) -> bool {
     one.members.len() == other.members.len()
-        && one.members.iter().zip(&other.members).all(|((path, a), (other_path, b))| {
-            let essence = |entry: &Option<EntryState>| entry.as_ref().map(|entry| (entry.content.clone(), entry.meta.mode));
-            path == other_path && essence(a) == essence(b)
-        })
+        && one
+            .members
+            .iter()
+            .zip(&other.members)
+            .all(|((path, a), (other_path, b))| {
+                let essence = |entry: &Option<EntryState>| {
+                    entry
+                        .as_ref()
+                        .map(|entry| (entry.content.clone(), entry.meta.mode))
+                };
+                path == other_path && essence(a) == essence(b)
+            })
 }
 
 /// Is a secret or database setting of one of these files present now with another value than in the snapshot?
@@ -141,14 +176,23 @@ pub async fn differs_from_known_good(
 ) -> Result<bool, ProtectError> {
     let reach = Reach::new(world, app, login, TIME)?;
     for path in paths {
-        let Some(Content::File { digest: Some(digest), .. }) =
-            known.members.get(path).and_then(Option::as_ref).map(|entry| &entry.content)
+        let Some(Content::File {
+            digest: Some(digest),
+            ..
+        }) = known
+            .members
+            .get(path)
+            .and_then(Option::as_ref)
+            .map(|entry| &entry.content)
         else {
             continue;
         };
         let known_text = read_whole(world, *digest).await?;
         let present = present_text(&reach, path).await?;
-        let name = path.split_last().map(|(_, name)| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
+        let name = path
+            .split_last()
+            .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
+            .unwrap_or_default();
         let dialect = Dialect::of(&name, runs_on_php(&app.stack));
         if !conflicts(&known_text, present.as_deref(), dialect).is_empty() {
             return Ok(true);
@@ -161,7 +205,10 @@ fn runs_on_php(stack: &StackName) -> bool {
     !["node", "nodejs", "express", "nextjs"].contains(&stack.as_str())
 }
 
-async fn read_whole(world: &World, digest: healer_agent::tree::Digest) -> Result<Vec<u8>, ProtectError> {
+async fn read_whole(
+    world: &World,
+    digest: healer_agent::tree::Digest,
+) -> Result<Vec<u8>, ProtectError> {
     let mut source = world.vault.open(digest).await?;
     let mut all = Vec::new();
     loop {
@@ -171,25 +218,37 @@ async fn read_whole(world: &World, digest: healer_agent::tree::Digest) -> Result
         }
         all.extend(piece);
         if all.len() as u64 > CONFIG_BYTES_MAX {
-            return Err(ProtectError::TooLarge { limit: format!("{CONFIG_BYTES_MAX} bytes of configuration") });
+            return Err(ProtectError::TooLarge {
+                limit: format!("{CONFIG_BYTES_MAX} bytes of configuration"),
+            });
         }
     }
 }
 
 /// The file as it is now; `None` when it is absent or not a file.
 async fn present_text(reach: &Reach<'_>, path: &TreePath) -> Result<Option<Vec<u8>>, ProtectError> {
-    let unreadable = |reason| ProtectError::Unreadable { path: path.clone(), reason };
+    let unreadable = |reason| ProtectError::Unreadable {
+        path: path.clone(),
+        reason,
+    };
     let state = match reach.look(path).await {
         Ok(state) => state,
         Err(PullError::Refused(reason)) => return Err(unreadable(reason)),
         Err(PullError::Other(error)) => return Err(error),
         Err(PullError::Changed) => return Err(ProtectError::Changing { path: path.clone() }),
     };
-    let Some(EntryState { content: Content::File { size, .. }, key, .. }) = state else {
+    let Some(EntryState {
+        content: Content::File { size, .. },
+        key,
+        ..
+    }) = state
+    else {
         return Ok(None);
     };
     if size > CONFIG_BYTES_MAX {
-        return Err(ProtectError::TooLarge { limit: format!("{CONFIG_BYTES_MAX} bytes of configuration") });
+        return Err(ProtectError::TooLarge {
+            limit: format!("{CONFIG_BYTES_MAX} bytes of configuration"),
+        });
     }
     match reach.read(path, key).await {
         Ok(bytes) => Ok(Some(bytes)),

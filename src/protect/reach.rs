@@ -110,7 +110,11 @@ impl<'a> Reach<'a> {
     }
 
     /// Everything that the members take in, without contents.
-    pub(super) async fn list(&self, members: &[Pattern], entries_max: u64) -> Result<Listing, ProtectError> {
+    pub(super) async fn list(
+        &self,
+        members: &[Pattern],
+        entries_max: u64,
+    ) -> Result<Listing, ProtectError> {
         self.list_with(members, entries_max, false).await
     }
 
@@ -204,16 +208,13 @@ impl<'a> Reach<'a> {
                 offset,
                 budget,
             };
-            let reply = self
-                .ask(request, Vec::new())
-                .await
-                .map_err(|error| {
-                    if let ProtectError::Host(HostError::Refused { refusal, .. }) = error {
-                        refused(refusal)
-                    } else {
-                        PullError::Other(error)
-                    }
-                })?;
+            let reply = self.ask(request, Vec::new()).await.map_err(|error| {
+                if let ProtectError::Host(HostError::Refused { refusal, .. }) = error {
+                    refused(refusal)
+                } else {
+                    PullError::Other(error)
+                }
+            })?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
             };
@@ -234,16 +235,29 @@ impl<'a> Reach<'a> {
     }
 
     /// A small file's whole content.
-    pub(super) async fn read(&self, path: &TreePath, expect: StatKey) -> Result<Vec<u8>, PullError> {
+    pub(super) async fn read(
+        &self,
+        path: &TreePath,
+        expect: StatKey,
+    ) -> Result<Vec<u8>, PullError> {
         let budget = u32::try_from(BODY_BYTES_MAX).unwrap_or(u32::MAX);
         let mut content = Vec::new();
         loop {
             let offset = content.len() as u64;
-            let request = |_| Request::Read { target: self.target.clone(), path: path.clone(), expect, offset, budget };
-            let reply = self.ask(request, Vec::new()).await.map_err(|error| match error {
-                ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
-                other => PullError::Other(other),
-            })?;
+            let request = |_| Request::Read {
+                target: self.target.clone(),
+                path: path.clone(),
+                expect,
+                offset,
+                budget,
+            };
+            let reply = self
+                .ask(request, Vec::new())
+                .await
+                .map_err(|error| match error {
+                    ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
+                    other => PullError::Other(other),
+                })?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
             };

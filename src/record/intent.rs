@@ -54,9 +54,14 @@ pub async fn intend(
         Protection::NothingToCopy => !heal.action.writes_files(),
     };
     if permit.heal() != heal.id || !protected {
-        return Err(StoreError::Conflict { what: "the proof of guards or backup for this heal".to_owned() });
+        return Err(StoreError::Conflict {
+            what: "the proof of guards or backup for this heal".to_owned(),
+        });
     }
     changes.gate = Some((heal.app.clone(), heal.host.clone(), gate));
     world.store.apply(changes).await?;
-    Ok(Intent { heal: heal.id, fence: heal.fence })
+    Ok(Intent {
+        heal: heal.id,
+        fence: heal.fence,
+    })
 }

@@ -20,21 +20,36 @@ pub struct Login {
 impl Login {
     /// The agent that reads and acts as the app's user.
     pub fn of_app(app: &App) -> Self {
-        Self { identity: Identity::App, uid: app.target.uid, gid: app.target.gid }
+        Self {
+            identity: Identity::App,
+            uid: app.target.uid,
+            gid: app.target.gid,
+        }
     }
 
     /// The agent that an action's steps run in.
     pub fn of_action(app: &App, identity: Identity) -> Self {
         match identity {
             Identity::App => Self::of_app(app),
-            Identity::Root => Self { identity: Identity::Root, uid: 0, gid: 0 },
+            Identity::Root => Self {
+                identity: Identity::Root,
+                uid: 0,
+                gid: 0,
+            },
         }
     }
 
     /// An agent with the daemon's own user: it can always be started, and says which machine it is on.
     pub fn of_daemon() -> Self {
-        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let identity = if uid == 0 { Identity::Root } else { Identity::App };
+        let (uid, gid) = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let identity = if uid == 0 {
+            Identity::Root
+        } else {
+            Identity::App
+        };
         Self { identity, uid, gid }
     }
 }

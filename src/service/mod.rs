@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::catalogue::Catalogue;
 use crate::config::{self, ConfigErrors, Paths, Settings, Users};
-use crate::control;
+use crate::control::{self, Access, ControlState, NotifierTest};
 use crate::engine::{Engine, EngineError, Outside, Setup};
 use crate::guard::mode::Modes;
 use crate::host::LocalHost;
@@ -22,12 +22,15 @@ use crate::model::name::HostName;
 use crate::model::time::Moment;
 use crate::protect::vault::{DirVault, Place};
 use crate::record::store::{Limits, SqliteStore};
+use crate::seam::notify::Notice;
 use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Store, World, Write};
 use crate::system::{CronPulse, OsRandom, RealClock, Signal, Signals};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::{self, Metrics, Success};
-use crate::telemetry::sd::{self, Progress};
+use crate::telemetry::sd::{self, Part, Progress};
 use crate::telemetry::webhook::Webhook;
+
+use tokio::sync::watch;
 
 pub use stacks::{StacksError, read as read_stacks};
 
@@ -52,9 +55,14 @@ pub enum ServiceError {
     Engine(#[from] EngineError),
 }
 
-fn cannot<E: std::error::Error + Send + Sync + 'static>(what: impl Into<String>) -> impl FnOnce(E) -> ServiceError {
+fn cannot<E: std::error::Error + Send + Sync + 'static>(
+    what: impl Into<String>,
+) -> impl FnOnce(E) -> ServiceError {
     let what = what.into();
-    move |source| ServiceError::Start { what, source: Box::new(source) }
+    move |source| ServiceError::Start {
+        what,
+        source: Box::new(source),
+    }
 }
 
 /// Everything that a start reads from files, checked whole.
@@ -74,7 +82,11 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
     let names: BTreeSet<_> = catalogue.stacks().map(|stack| stack.name.clone()).collect();
     let (settings, warnings) = config::load(paths, &config::environment(), Some(&names))?;
     let warnings = warnings.iter().map(ToString::to_string).collect();
-    Ok(Loaded { settings, catalogue, warnings })
+    Ok(Loaded {
+        settings,
+        catalogue,
+        warnings,
+    })
 }
 
 /// Runs until a signal or a failure that ends the daemon.
@@ -89,7 +101,8 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let settings = Arc::new(loaded.settings);
     let metrics = Arc::new(Metrics::new().map_err(cannot("metrics cannot be made"))?);
     let progress = Arc::new(Progress::new());
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::new().map_err(cannot("the clocks cannot be read"))?);
+    let clock: Arc<dyn Clock> =
+        Arc::new(RealClock::new().map_err(cannot("the clocks cannot be read"))?);
     let mut signals = Signals::new().map_err(cannot("signals cannot be taken"))?;
     let world = world(&paths, &settings, Arc::clone(&clock)).await?;
     let notifier = notifier(&settings)?;
@@ -103,7 +116,9 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     };
     let outside = Outside {
         pulse,
-        notices: notifier.clone().map(|notifier| (notifier, settings.notify.repeat)),
+        notices: notifier
+            .clone()
+            .map(|notifier| (notifier, settings.notify.repeat)),
         metrics: Arc::clone(&metrics),
         progress: Arc::clone(&progress),
     };
@@ -113,30 +128,48 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
 
     let mut helpers = Vec::new();
     if let Some(address) = settings.metrics.listen {
-        let listener =
-            metrics::bind(address).await.map_err(cannot(format!("metrics cannot be served on {address}")))?;
-        helpers.push(tokio::spawn(drop_result(metrics::serve(listener, Metrics::clone(&metrics)))));
+        let listener = metrics::bind(address)
+            .await
+            .map_err(cannot(format!("metrics cannot be served on {address}")))?;
+        helpers.push(tokio::spawn(drop_result(metrics::serve(
+            listener,
+            Metrics::clone(&metrics),
+        ))));
     }
-    let socket = control::bind(&settings.control.socket, settings.control.group)
-        .map_err(cannot(format!("the control socket {} cannot be opened", settings.control.socket.display())))?;
-    let (roles, latest_roles) = tokio::sync::watch::channel(settings.control.roles.clone());
-    let state = control::ControlState {
-        handle: engine.handle(),
-        roles: latest_roles,
-        metrics: Arc::clone(&metrics),
-        notifier,
-        progress: Arc::clone(&progress),
+    let path = &settings.control.socket;
+    let socket = control::bind(path, settings.control.group)
+        .await
+        .map_err(cannot(format!(
+            "the control socket {} cannot be opened",
+            path.display()
+        )))?;
+    let (access, latest_access) = watch::channel(Arc::new(Access::of(&settings)));
+    let (text, moved) = (Arc::clone(&metrics), Arc::clone(&progress));
+    let state = ControlState {
+        backend: Arc::new(engine.handle()),
+        access: latest_access,
+        metrics_text: Arc::new(move || text.text().unwrap_or_default()),
+        notifier_test: notifier_test(notifier, Arc::clone(&clock)),
+        progress: Arc::new(move || moved.advance(Part::Socket)),
+        started: clock.now(),
     };
-    let (close, closed) = tokio::sync::watch::channel(false);
-    let server = tokio::spawn(control::serve(socket, state, closed));
+    let (close, mut closed) = watch::channel(false);
+    let server = tokio::spawn(control::serve(socket, state, async move {
+        drop(closed.wait_for(|closed| *closed).await); // the sender lives as long as the daemon
+    }));
     if let Some(heartbeat) = &settings.heartbeat {
-        let beat = Heartbeat::new(heartbeat.url.reveal()).map_err(cannot("the heartbeat cannot be set up"))?;
+        let beat = Heartbeat::new(heartbeat.url.reveal())
+            .map_err(cannot("the heartbeat cannot be set up"))?;
         let (clock, progress, every) = (Arc::clone(&clock), Arc::clone(&progress), heartbeat.every);
-        helpers.push(tokio::spawn(async move { beat.run(clock.as_ref(), &progress, every).await }));
+        helpers.push(tokio::spawn(async move {
+            beat.run(clock.as_ref(), &progress, every).await
+        }));
     }
     if let Some(interval) = sd::watchdog_interval() {
         let (clock, progress) = (Arc::clone(&clock), Arc::clone(&progress));
-        helpers.push(tokio::spawn(async move { sd::feed_watchdog(clock.as_ref(), &progress, interval).await }));
+        helpers.push(tokio::spawn(async move {
+            sd::feed_watchdog(clock.as_ref(), &progress, interval).await
+        }));
     }
     let status = |count: usize| format!("watching {count} applications");
     sd::ready(&status(setup.apps.len()));
@@ -150,7 +183,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                 Signal::Stop => break,
                 Signal::Reload => {
                     sd::reloading();
-                    match reload(&paths, &present, &mut engine, &roles).await {
+                    match reload(&paths, &present, &mut engine, &access).await {
                         Ok(new) => {
                             metrics.reloaded(Success::Ok);
                             present = new;
@@ -177,7 +210,10 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     }
     sd::stopping("finishing what is under way");
     close.send_replace(true);
-    if tokio::time::timeout(STOP_WITHIN, engine.stop()).await.is_err() {
+    if tokio::time::timeout(STOP_WITHIN, engine.stop())
+        .await
+        .is_err()
+    {
         tracing::warn!("desks did not finish in time; the next start goes on from the store");
     }
     for helper in helpers {
@@ -200,7 +236,7 @@ async fn reload(
     paths: &Paths,
     present: &Settings,
     engine: &mut Engine,
-    roles: &tokio::sync::watch::Sender<config::Roles>,
+    access: &watch::Sender<Arc<Access>>,
 ) -> Result<Arc<Settings>, ServiceError> {
     let loaded = load(paths)?;
     for warning in &loaded.warnings {
@@ -211,7 +247,7 @@ async fn reload(
     }
     let settings = Arc::new(loaded.settings);
     engine.reload(&setup(&settings, loaded.catalogue)).await?;
-    roles.send_replace(settings.control.roles.clone());
+    access.send_replace(Arc::new(Access::of(&settings)));
     tracing::info!(apps = settings.apps.len(), "configuration reloaded");
     Ok(settings)
 }
@@ -220,41 +256,70 @@ fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
     let volatile = |app: &crate::model::app::App| {
         let mut app = app.clone();
         if let Some(stack) = catalogue.get(&app.stack) {
-            app.target.volatile.extend(stack.volatile.iter().chain(&stack.shared).cloned());
+            app.target
+                .volatile
+                .extend(stack.volatile.iter().chain(&stack.shared).cloned());
         }
         Arc::new(app)
     };
     Setup {
-        apps: settings.apps.iter().map(|(name, app)| (name.clone(), volatile(app))).collect(),
+        apps: settings
+            .apps
+            .iter()
+            .map(|(name, app)| (name.clone(), volatile(app)))
+            .collect(),
         check_every: settings.check_every.clone(),
-        modes: Modes { mode: settings.policy.mode, max_mode: settings.policy.max_mode },
+        modes: Modes {
+            mode: settings.policy.mode,
+            max_mode: settings.policy.max_mode,
+        },
         catalogue: Arc::new(catalogue),
     }
 }
 
 /// The real side of every seam.
-async fn world(paths: &Paths, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<World>, ServiceError> {
+async fn world(
+    paths: &Paths,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<World>, ServiceError> {
     let random: Arc<dyn Randomness> = Arc::new(OsRandom);
     let dir = &settings.daemon.state_dir;
     let now = clock.now();
     let limits = Limits {
-        history_of_guards: settings.policy.rate.window.max(Duration::from_secs(24 * 3600)),
+        history_of_guards: settings
+            .policy
+            .rate
+            .window
+            .max(Duration::from_secs(24 * 3600)),
         notice_repeat: settings.notify.repeat,
         ..Limits::default()
     };
     let store = SqliteStore::open_with(dir, &now, limits)
         .await
-        .map_err(|error| ServiceError::Start { what: format!("{error}. {}", error.advice()), source: Box::new(error) })?;
+        .map_err(|error| ServiceError::Start {
+            what: format!("{error}. {}", error.advice()),
+            source: Box::new(error),
+        })?;
     let store: Arc<dyn Store> = Arc::new(store);
     let vault_dir = dir.join("vault");
     let place = Place {
         owner: rustix::process::geteuid().as_raw(),
-        web_roots: settings.apps.values().map(|app| PathBuf::from(&app.target.root)).collect(),
+        web_roots: settings
+            .apps
+            .values()
+            .map(|app| PathBuf::from(&app.target.root))
+            .collect(),
         allow_temp: paths.temporary_state,
     };
-    let vault =
-        DirVault::open(&vault_dir, &place).map_err(cannot(format!("the vault {} cannot be opened", vault_dir.display())))?;
-    let restart = store.restart().await.map_err(cannot("the stored state cannot be read"))?;
+    let vault = DirVault::open(&vault_dir, &place).map_err(cannot(format!(
+        "the vault {} cannot be opened",
+        vault_dir.display()
+    )))?;
+    let restart = store
+        .restart()
+        .await
+        .map_err(cannot("the stored state cannot be read"))?;
     let owner = owner(store.as_ref(), &restart.settings, random.as_ref(), &now).await?;
     let name = HostName::local();
     let launch = Launch {
@@ -289,9 +354,15 @@ async fn owner(
     }
     let owner = format!("healerd-{:016x}{:016x}", random.next(), random.next());
     let changes = Changes::new(now.clone(), "healerd")
-        .write(Write::Setting { key: "owner".to_owned(), value: owner.clone() })
+        .write(Write::Setting {
+            key: "owner".to_owned(),
+            value: owner.clone(),
+        })
         .audit("installed", "daemon", serde_json::json!({"owner": owner}));
-    store.apply(changes).await.map_err(cannot("the installation's name cannot be stored"))?;
+    store
+        .apply(changes)
+        .await
+        .map_err(cannot("the installation's name cannot be stored"))?;
     Ok(owner)
 }
 
@@ -301,7 +372,10 @@ fn groups_of(passwd: PathBuf, group: PathBuf) -> Arc<dyn Fn(u32) -> Vec<u32> + S
         let Ok(users) = Users::read(&passwd, &group) else {
             return Vec::new();
         };
-        users.name_of(uid).map(|name| users.groups_of(name)).unwrap_or_default()
+        users
+            .name_of(uid)
+            .map(|name| users.groups_of(name))
+            .unwrap_or_default()
     })
 }
 
@@ -310,13 +384,43 @@ fn notifier(settings: &Settings) -> Result<Option<Arc<dyn Notifier>>, ServiceErr
         return Ok(None);
     };
     let secret = webhook.secret.as_ref().map(config::Secret::reveal);
-    let webhook =
-        Webhook::new(webhook.url.reveal(), secret, webhook.timeout).map_err(cannot("the webhook cannot be set up"))?;
+    let webhook = Webhook::new(webhook.url.reveal(), secret, webhook.timeout)
+        .map_err(cannot("the webhook cannot be set up"))?;
     Ok(Some(Arc::new(webhook)))
+}
+
+/// Sends a notice that says it is a test.
+fn notifier_test(notifier: Option<Arc<dyn Notifier>>, clock: Arc<dyn Clock>) -> NotifierTest {
+    Arc::new(move || {
+        let (notifier, at) = (notifier.clone(), clock.now());
+        Box::pin(async move {
+            let notifier = notifier.ok_or("no notifier is configured; add `[notify.webhook]`")?;
+            let notice = Notice {
+                event: "test".to_owned(),
+                app: None,
+                host: None,
+                title: "healerd: a test notice".to_owned(),
+                text: "Somebody asked for it; nothing happened.".to_owned(),
+                key: format!("test:{}", at.wall_ms),
+                at,
+            };
+            notifier
+                .send(&notice)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok("the notice was delivered".to_owned())
+        })
+    })
 }
 
 /// The folder of a configuration file: everything else lies beside it.
 pub fn paths_of(file: &Path) -> Paths {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Paths { file: file.to_owned(), ..Paths::below(folder) }
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    Paths {
+        file: file.to_owned(),
+        ..Paths::below(folder)
+    }
 }

@@ -25,14 +25,20 @@ pub enum StacksError {
 pub fn read(folder: &Path, daemon_uid: u32) -> Result<Catalogue, StacksError> {
     let mut extra = Vec::new();
     for path in files(folder)? {
-        let text = text(&path, daemon_uid).map_err(|reason| StacksError::Read { path: path.clone(), reason })?;
+        let text = text(&path, daemon_uid).map_err(|reason| StacksError::Read {
+            path: path.clone(),
+            reason,
+        })?;
         extra.push((path.display().to_string(), text));
     }
     Catalogue::load(&extra).map_err(StacksError::Stacks)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, StacksError> {
-    let failed = |error: std::io::Error| StacksError::Read { path: folder.to_owned(), reason: error.to_string() };
+    let failed = |error: std::io::Error| StacksError::Read {
+        path: folder.to_owned(),
+        reason: error.to_string(),
+    };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -41,7 +47,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, StacksError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             files.push(path);
         }
     }
@@ -57,13 +66,21 @@ fn text(path: &Path, daemon_uid: u32) -> Result<String, String> {
         return Err("it is not a file".to_owned());
     }
     if found.uid() != 0 && found.uid() != daemon_uid {
-        return Err(format!("it belongs to user {}; give it to root", found.uid()));
+        return Err(format!(
+            "it belongs to user {}; give it to root",
+            found.uid()
+        ));
     }
     if found.mode() & 0o022 != 0 {
-        return Err(format!("its mode {:04o} lets others write it; run `chmod 0644` on it", found.mode() & 0o7777));
+        return Err(format!(
+            "its mode {:04o} lets others write it; run `chmod 0644` on it",
+            found.mode() & 0o7777
+        ));
     }
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err("it is longer than 1 MiB".to_owned());
     }

@@ -324,3 +324,13 @@ fn advice_says_who_cannot_approve_and_which_lines_root_operations_need() {
             .any(|advice| advice.text.contains("nobody but root"))
     );
 }
+
+#[test]
+fn ten_thousand_applications_are_read_in_one_go() {
+    let text = (0..10_000).fold(String::new(), |text, index| {
+        text + &format!(
+            "[app.a{index}]\npath = \"/srv/a/{index}\"\nroots = [\"/srv/s/{index}\"]\nstack = \"php\"\nuser = \"shop\"\n"
+        )
+    });
+    assert_eq!(settings_of(&text).apps.len(), 10_000);
+}

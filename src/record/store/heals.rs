@@ -6,13 +6,13 @@
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::job::Job;
-use super::script::{body, conflict, damaged, int, integer, json, refused, row, rows};
+use super::job::{Job, NotRead};
+use super::script::{body, conflict, damaged, int, integer, json, refused, row, rows, text};
 use crate::model::heal::{Event, Heal, HealState, Origin};
 use crate::model::id::HealId;
 use crate::model::time::Moment;
-use crate::seam::StoreError;
 use crate::seam::store::Query;
+use crate::seam::{StoreError, Write};
 
 const WHAT: &str = "write a heal";
 
@@ -22,15 +22,18 @@ pub(super) async fn write(
     event: Option<&Event>,
 ) -> Result<(), StoreError> {
     let id = heal.id.to_string();
-    let stored = job
-        .row(
-            "heal",
-            "SELECT version, body FROM heal WHERE id = ?",
-            [id.as_str().into()],
-        )
-        .await?
-        .map(|row| read(&row))
-        .transpose()?;
+    let stored = match job.read_ahead(&id) {
+        Ok(row) => row,
+        Err(NotRead) => {
+            job.row(
+                "heal",
+                "SELECT version, body FROM heal WHERE id = ?",
+                [id.as_str().into()],
+            )
+            .await?
+        }
+    };
+    let stored = stored.map(|row| read(&row)).transpose()?;
     if stored.as_ref().map_or(0, |heal| heal.version) != heal.version {
         return Err(conflict(format!("heal {id}")));
     }
@@ -70,6 +73,31 @@ pub(super) async fn write(
         );
     }
     Ok(())
+}
+
+/// The id of the heal that a write changes.
+pub(super) fn key(write: &Write) -> Option<String> {
+    if let Write::Heal { heal, .. } = write {
+        Some(heal.id.to_string())
+    } else {
+        None
+    }
+}
+
+/// The rows of these heals, for [`super::job::ReadAhead`]; `ids` is a JSON array.
+pub(super) async fn read_ahead(
+    conn: &mut SqliteConnection,
+    ids: String,
+) -> Result<Vec<(String, SqliteRow)>, StoreError> {
+    rows(
+        conn,
+        "SELECT version, body, id FROM heal WHERE id IN (SELECT value FROM json_each(?))",
+        [ids.into()],
+    )
+    .await?
+    .into_iter()
+    .map(|row| Ok((text(&row, 2)?.to_owned(), row)))
+    .collect()
 }
 
 fn legal(

@@ -4,7 +4,7 @@
 //! a savepoint of its own, so that a conflict, a denial or a broken constraint takes back this job and no other; and
 //! because it is never run twice within a transaction, a gate (which can be asked only once) needs no second answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 
 use sqlx::SqliteConnection;
@@ -35,9 +35,40 @@ pub(super) enum Ended {
     Lost(StoreError),
 }
 
+/// Rows of heals read for a whole group at once, because each read of its own is a hop to the database's thread.
+///
+/// A row is taken out when it is first used, so that whoever comes after a write reads the row again.
+#[derive(Default)]
+pub(super) struct ReadAhead(BTreeMap<String, Option<SqliteRow>>);
+
+impl ReadAhead {
+    /// Reads these heals. What cannot be read now is read, and reported, by the job itself.
+    pub(super) async fn of(conn: &mut SqliteConnection, heals: BTreeSet<String>) -> Self {
+        let mut ahead: BTreeMap<_, _> = heals.into_iter().map(|id| (id, None)).collect();
+        if ahead.len() < 2 {
+            return Self::default();
+        }
+        let ids: Vec<_> = ahead.keys().collect();
+        let Ok(ids) = json(&ids) else {
+            return Self::default();
+        };
+        let Ok(found) = heals::read_ahead(conn, ids).await else {
+            return Self::default();
+        };
+        for (id, row) in found {
+            ahead.insert(id, Some(row));
+        }
+        Self(ahead)
+    }
+}
+
+/// It was not read ahead, or what was read may be old by now.
+pub(super) struct NotRead;
+
 /// A job at work.
 pub(super) struct Job<'c> {
     conn: &'c mut SqliteConnection,
+    ahead: &'c mut ReadAhead,
     script: Script,
     /// Was the savepoint opened, as far as we know?
     opened: bool,
@@ -54,6 +85,7 @@ pub(super) struct Job<'c> {
 pub(super) async fn run(
     conn: &mut SqliteConnection,
     head: &mut Head,
+    ahead: &mut ReadAhead,
     changes: &mut Changes,
     limits: &Limits,
 ) -> Ended {
@@ -61,6 +93,7 @@ pub(super) async fn run(
     let before = *head;
     let mut job = Job {
         conn,
+        ahead,
         script: Script::default(),
         opened: false,
         pending: BTreeSet::new(),
@@ -227,6 +260,11 @@ impl Job<'_> {
             self.send().await?;
         }
         row(self.conn, sql, values).await
+    }
+
+    /// The row of a heal, when it was read ahead and not used yet.
+    pub(super) fn read_ahead(&mut self, heal: &str) -> Result<Option<SqliteRow>, NotRead> {
+        self.ahead.0.remove(heal).ok_or(NotRead)
     }
 
     /// This write may not stand without an audit row.

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Limits;
-use super::job::{self, Ended, Head};
+use super::job::{self, Ended, Head, ReadAhead};
 use super::lock::Lock;
 use super::prune::{self, Cut};
 use super::script::{failed, refused};
+use super::{Limits, heals};
 use crate::seam::{Changes, StoreError};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -162,6 +162,8 @@ impl Writer {
             return Ok(());
         }
         let before = self.head;
+        let heals = group.iter().flat_map(Waiting::heals).collect();
+        let mut ahead = ReadAhead::of(&mut self.connection, heals).await;
         let mut fates = Vec::with_capacity(group.len());
         let mut lost = false;
         for waiting in &mut group {
@@ -170,7 +172,7 @@ impl Writer {
                 continue;
             }
             let asked = waiting.work.has_gate();
-            fates.push(match self.one(&mut waiting.work).await {
+            fates.push(match self.one(&mut waiting.work, &mut ahead).await {
                 Ended::Written => Fate::Written { asked },
                 Ended::Refused(error) => Fate::Refused(error),
                 Ended::Lost(error) => {
@@ -204,7 +206,7 @@ impl Writer {
                         continue;
                     }
                     let before = self.head;
-                    match self.one(&mut waiting.work).await {
+                    match self.one(&mut waiting.work, &mut ReadAhead::default()).await {
                         Ended::Written => {
                             let fate = Fate::Written { asked: false };
                             self.commit(std::iter::once((waiting, fate))).await?;
@@ -220,10 +222,17 @@ impl Writer {
         Ok(())
     }
 
-    async fn one(&mut self, work: &mut Work) -> Ended {
+    async fn one(&mut self, work: &mut Work, ahead: &mut ReadAhead) -> Ended {
         match work {
             Work::Changes(changes) => {
-                job::run(&mut self.connection, &mut self.head, changes, &self.limits).await
+                job::run(
+                    &mut self.connection,
+                    &mut self.head,
+                    ahead,
+                    changes,
+                    &self.limits,
+                )
+                .await
             }
             Work::Touch => job::touch(&mut self.connection).await,
         }
@@ -285,6 +294,16 @@ impl Writer {
                     Err(Broken)
                 }
             },
+        }
+    }
+}
+
+impl Waiting {
+    /// Ids of the heals it writes.
+    fn heals(&self) -> Vec<String> {
+        match &self.work {
+            Work::Changes(changes) => changes.writes.iter().filter_map(heals::key).collect(),
+            Work::Touch => Vec::new(),
         }
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn action(name: &str) -> ResolvedAction {
         settle: Duration::from_mins(1),
         proves: Vec::new(),
         known_good: Vec::new(),
+        raises: Vec::new(),
         estimate_bytes: 0,
         estimate: Duration::from_secs(1),
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 
 use super::fixture::*;
+use crate::model::heal::Event;
 use crate::model::id::HealId;
 use crate::model::stop::Scope;
 use crate::record::store::Limits;
@@ -184,4 +185,37 @@ async fn a_full_queue_refuses_in_time_and_writes_nothing() {
         );
     }
     assert_eq!(store.audit(0, 1000).await.unwrap().len(), written.len());
+}
+
+#[tokio::test]
+async fn a_job_sees_what_the_jobs_before_it_in_its_group_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let mut first = heal(10, 1);
+    let mut other = heal(11, 2);
+    for new in [&first, &other] {
+        store
+            .apply(changes(0).write(heal_write(new, None)))
+            .await
+            .unwrap();
+    }
+    first.version = 1;
+    other.version = 1;
+    let verified = Event::BackupVerified { backup: None };
+    let protected = moved(&first, &verified, 1);
+    let mut acting = moved(&protected, &Event::IntentWritten, 2);
+    acting.version = 2;
+    let aborted = moved(&first, &Event::SymptomGone, 2);
+    let of_other = moved(&other, &Event::SymptomGone, 2);
+    let answers = join_all([
+        store.apply(changes(1).write(heal_write(&protected, Some(verified.clone())))),
+        store.apply(changes(1).write(heal_write(&of_other, Some(Event::SymptomGone)))),
+        store.apply(changes(2).write(heal_write(&aborted, Some(Event::SymptomGone)))),
+        store.apply(changes(2).write(heal_write(&acting, Some(Event::IntentWritten)))),
+    ])
+    .await;
+    assert!(answers[0].is_ok() && answers[1].is_ok() && answers[3].is_ok());
+    assert!(matches!(answers[2], Err(StoreError::Conflict { .. })));
+    let stored = store.heal(first.id).await.unwrap().unwrap();
+    assert_eq!((stored.version, stored.state.name()), (3, "Acting"));
 }
