@@ -27,7 +27,7 @@ use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
-use crate::telemetry::metrics::{HealEnd, Success};
+use crate::telemetry::metrics::HealEnd;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -169,15 +169,6 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         | HealState::Kept { .. }
         | HealState::UndoBlocked { .. }
         | HealState::Aborted { .. } => line!(warn, "heal ended"),
-    }
-    if matches!(after.state, HealState::Protected { backup: Some(_) }) {
-        desk.metrics.backup_taken(Success::Ok);
-    }
-    if let HealState::Aborted {
-        cause: AbortCause::BackupFailed(_),
-    } = after.state
-    {
-        desk.metrics.backup_taken(Success::Failed);
     }
     if let Some(end) = HealEnd::of(&after.state) {
         let took = after

@@ -13,3 +13,5 @@ mod lab;
 mod stories;
 #[cfg(test)]
 mod world;
+#[cfg(test)]
+mod service;
