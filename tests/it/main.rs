@@ -8,4 +8,6 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod lab;
