@@ -26,7 +26,7 @@ use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
-use crate::seam::{Changes, Host, Login, StoreError, World, Write};
+use crate::seam::{Changes, Login, StoreError, World, Write};
 use crate::telemetry::metrics::Metrics;
 
 /// Why a desk cannot go on.
@@ -126,11 +126,6 @@ impl Desk {
     /// The app's agent.
     pub(super) fn login(&self) -> Login {
         Login::of_app(&self.app)
-    }
-
-    /// The app's host; `None` when the configuration lost it.
-    pub(super) fn host(&self) -> Option<Arc<dyn Host>> {
-        self.world.hosts.get(&self.app.host).cloned()
     }
 
     /// For breaker steps.

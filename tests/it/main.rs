@@ -11,3 +11,7 @@ mod architecture;
 mod crash;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod world;
