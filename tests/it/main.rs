@@ -12,8 +12,8 @@ mod crash;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod world;
-#[cfg(test)]
-mod service;

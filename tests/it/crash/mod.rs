@@ -140,7 +140,10 @@ fn a_rollback_that_a_person_wants_survives_a_kill_at_every_point() {
         persons: play::Persons::RollBack,
         end: Ends::RolledBack,
         victim: Victim::Announcer,
-        must_pass: &[VAULT, &["undo.exchanged", "undo.removed", "engine.after.Ended"]],
+        must_pass: &[
+            VAULT,
+            &["undo.exchanged", "undo.removed", "engine.after.Ended"],
+        ],
     });
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use healerd::model::heal::{HealState, Origin};
 
 use super::points::{Points, Target, Victim};
+use super::processes;
 use super::record::{self, Record};
 use super::stage::{APP, Plot, Stage};
-use super::processes;
 use crate::lab::{self, wait_for};
 
 /// A run that did not come to rest by then never will: every deadline of its configuration has passed.
@@ -82,12 +82,10 @@ pub(crate) fn sweep(story: &Story) {
         .collect();
     assert!(lost.is_empty(), "never announced: {lost:?} in {names:?}");
     let targets = played.counts.iter().flat_map(|(name, count)| {
-        BTreeSet::from([1, *count])
-            .into_iter()
-            .map(|nth| Target {
-                name: name.clone(),
-                nth,
-            })
+        BTreeSet::from([1, *count]).into_iter().map(|nth| Target {
+            name: name.clone(),
+            nth,
+        })
     });
     let targets = Mutex::new(targets.collect::<Vec<_>>());
     let results = Mutex::new(Vec::new());
@@ -114,7 +112,12 @@ pub(crate) fn sweep(story: &Story) {
             None => bad.push(format!("{name} {nth}: no lab")),
         }
     }
-    assert!(bad.is_empty(), "{} bad runs:\n{}", bad.len(), bad.join("\n"));
+    assert!(
+        bad.is_empty(),
+        "{} bad runs:\n{}",
+        bad.len(),
+        bad.join("\n")
+    );
 }
 
 /// One run. None where the lab cannot be had.
@@ -146,7 +149,10 @@ fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played
             let waited = since.elapsed() > LOOK * 4;
             let reached = target.is_none() || points.has_killed();
             let listens = || UnixStream::connect(stage.lab.dir().join("control.sock")).is_ok();
-            if stage.lab.runs(daemon) && listens() && waited && (reached || since.elapsed() > LOOK * 8)
+            if stage.lab.runs(daemon)
+                && listens()
+                && waited
+                && (reached || since.elapsed() > LOOK * 8)
             {
                 break;
             }
@@ -255,7 +261,12 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<&'static str, 
         // These wait for a person, which the record was asked about.
         "kept" | "undo blocked" | "undo failed" if disturbed => {}
         "rolled back" | "undone" | "aborted" => {
-            faults.extend(stage.changes().iter().map(|line| format!("not as before: {line}")));
+            faults.extend(
+                stage
+                    .changes()
+                    .iter()
+                    .map(|line| format!("not as before: {line}")),
+            );
         }
         _ => faults.push(format!("it ended {end}")),
     }
