@@ -1,6 +1,6 @@
 //! The unit under a real systemd: it reaches READY, heals inside its sandbox, and reloads whole or not at all.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
