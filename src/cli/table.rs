@@ -101,7 +101,7 @@ fn lines(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
         // Each cell has room to its left; the first needs none.
-        text.push_str(line.strip_prefix(' ').unwrap_or(line).trim_end());
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
     text
