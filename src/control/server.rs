@@ -32,7 +32,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// The loop tells of its life at least this often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause after the kernel refused a connection (out of descriptors), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -137,10 +137,32 @@ fn prepare(
 }
 
 fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
-    tracing::info!(
-        app = %after.app, heal_id = %after.id, action = %after.action.name,
-        from = before.state.name(), state = after.state.name(), reason = %after.message, "heal moved"
-    );
+    // Each message has an id of its own in the journal.
+    macro_rules! log {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                app = %after.app, host = %desk.app.host, heal_id = %after.id, action = %after.action.name,
+                from = before.state.name(), state = after.state.name(), reason = %after.message, $message
+            )
+        };
+    }
+    match &after.state {
+        HealState::Protected { .. } => log!(info, "backup verified"),
+        HealState::Acting { .. } => log!(info, "action started"),
+        HealState::Cured { .. } => log!(info, "heal cured"),
+        HealState::Undone { .. } => log!(warn, "heal undone"),
+        HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => log!(error, "undo failed"),
+        HealState::Aborted { .. } | HealState::Kept { .. } | HealState::NotCured { .. } => {
+            log!(warn, "heal ended");
+        }
+        HealState::Admitted
+        | HealState::InDoubt { .. }
+        | HealState::Settling { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. } => log!(info, "heal moved"),
+    }
     if after.state.is_end() {
         let took = after
             .moved

@@ -170,7 +170,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     }
     let status = |count: usize| format!("watching {count} applications");
     sd::ready(&status(setup.apps.len()));
-    tracing::info!(apps = setup.apps.len(), "healerd is ready");
+    tracing::info!(apps = setup.apps.len(), "daemon ready");
 
     let mut ended = Ok(());
     let mut present = Arc::clone(&settings);
@@ -191,7 +191,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                         }
                         Err(error) => {
                             metrics.reloaded(Success::Failed);
-                            tracing::error!(reason = %error, "the new configuration is bad, so nothing was changed");
+                            tracing::error!(reason = %error, "configuration refused");
                         }
                     }
                     sd::ready(&status(present.apps.len()));
@@ -206,6 +206,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         }
     }
     sd::stopping("finishing what is under way");
+    tracing::info!("daemon stopping");
     close.send_replace(true);
     if tokio::time::timeout(STOP_WITHIN, engine.stop())
         .await

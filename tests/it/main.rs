@@ -9,3 +9,5 @@
 mod architecture;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod service;
