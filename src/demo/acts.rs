@@ -36,11 +36,19 @@ impl Theatre<'_> {
         let before = self.tree("shop")?;
         self.stage.put("shop/.maintenance", "deploy of 02:13\n")?;
         let status = self.site.visit().await?;
-        promises.claim(&format!("visitors get status {status}: the shop is closed"), status == 503);
-        say("  Nobody is awake. healerd looks, waits until the symptom lasts, and acts alone: LOW risk, mode SEMI_AUTO.");
+        promises.claim(
+            &format!("visitors get status {status}: the shop is closed"),
+            status == 503,
+        );
+        say(
+            "  Nobody is awake. healerd looks, waits until the symptom lasts, and acts alone: LOW risk, mode SEMI_AUTO.",
+        );
         let heals = self.watch.until_ended("shop", 1).await?;
         let heal = heals.first().context("the heal is gone")?;
-        say(&format!("  It ran {} and says: {}", heal.action_name, heal.message));
+        say(&format!(
+            "  It ran {} and says: {}",
+            heal.action_name, heal.message
+        ));
         promises.claim("nobody was asked", heal.details.origin == "unattended");
         promises.claim_with("the cure was verified and lasted", cured(heal));
         let backups = self.watch.backups("shop").await?;
@@ -53,7 +61,10 @@ impl Theatre<'_> {
                 backup.damaged.is_none() && !backup.verified.is_empty() && backup.files > 0
             }),
         );
-        promises.claim("visitors get status 200 again", self.site.visit().await? == 200);
+        promises.claim(
+            "visitors get status 200 again",
+            self.site.visit().await? == 200,
+        );
         promises.claim_with(
             "nothing but the flag was touched",
             same(&before, &self.tree("shop")?),
@@ -79,11 +90,16 @@ impl Theatre<'_> {
         );
         let refused = self.approve(&approval, &wrong(&approval.digest)).await;
         promises.claim("an approval of something else is refused", refused.is_err());
-        say("  We read the proposal and approve exactly that, by its digest, over the control socket.");
+        say(
+            "  We read the proposal and approve exactly that, by its digest, over the control socket.",
+        );
         self.approve(&approval, &approval.digest).await?;
         let heals = self.watch.until_ended("blog", 1).await?;
         let heal = heals.first().context("the heal is gone")?;
-        say(&format!("  It ran {} and says: {}", heal.action_name, heal.message));
+        say(&format!(
+            "  It ran {} and says: {}",
+            heal.action_name, heal.message
+        ));
         promises.claim(
             "it ran by this approval",
             heal.details.approval_id.as_ref() == Some(&approval.approval_id),
@@ -103,7 +119,10 @@ impl Theatre<'_> {
         };
         self.watch
             .client
-            .post(&format!("/approvals/{}/approve", approval.approval_id), &request)
+            .post(
+                &format!("/approvals/{}/approve", approval.approval_id),
+                &request,
+            )
             .await
             .map_err(|error| told(&error))
     }
@@ -111,7 +130,9 @@ impl Theatre<'_> {
     /// Runs well, cures nothing, is taken back; what others wrote meanwhile stays.
     pub(super) async fn undone(&self, promises: &mut Promises) -> anyhow::Result<()> {
         say("");
-        say("Act 3. The wiki loses its search index, and the only known remedy does not bring it back.");
+        say(
+            "Act 3. The wiki loses its search index, and the only known remedy does not bring it back.",
+        );
         self.stage.remove("wiki/search.index")?;
         let before = self.tree("wiki")?;
         self.watch
@@ -121,7 +142,10 @@ impl Theatre<'_> {
             })
             .await?;
         let changed = before.differences(&self.tree("wiki")?);
-        say(&format!("  The action changed {}. While it is judged, a visitor uploads a picture.", changed.join(", ")));
+        say(&format!(
+            "  The action changed {}. While it is judged, a visitor uploads a picture.",
+            changed.join(", ")
+        ));
         let picture = "not really a picture\n";
         self.stage.put("wiki/uploads/cat.png", picture)?;
         let heals = self.watch.until_ended("wiki", 1).await?;
@@ -133,12 +157,7 @@ impl Theatre<'_> {
         );
         promises.claim_with(
             "everything it changed is back to the last byte, bit and owner",
-            same(
-                &before,
-                &self
-                    .tree("wiki")?
-                    .without("uploads/cat.png"),
-            ),
+            same(&before, &self.tree("wiki")?.without("uploads/cat.png")),
         );
         let kept = std::fs::read_to_string(self.stage.app("wiki/uploads/cat.png"));
         promises.claim(
@@ -165,7 +184,10 @@ impl Theatre<'_> {
             .await?;
         for heal in &heals {
             told_of += 1;
-            say(&format!("  {told_of}. {}: {}", heal.action_name, heal.message));
+            say(&format!(
+                "  {told_of}. {}: {}",
+                heal.action_name, heal.message
+            ));
         }
         promises.claim(
             "each remedy was tried once, and none is called a cure",

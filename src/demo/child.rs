@@ -49,7 +49,10 @@ impl Daemon {
             .arg(stage.config())
             .arg("demo-daemon")
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .current_dir(stage.path())
             .stdin(Stdio::null())
             .stdout(out)
@@ -58,10 +61,7 @@ impl Daemon {
             .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn().context("cannot start the daemon")?;
-        let mut daemon = Self {
-            child,
-            log,
-        };
+        let mut daemon = Self { child, log };
         let mut waited = Duration::ZERO;
         loop {
             let answer = client.get::<Status>("/status", &[]).await;
@@ -69,8 +69,15 @@ impl Daemon {
                 Ok(_) => return Ok(daemon),
                 Err(error) => error,
             };
-            if let Some(status) = daemon.child.try_wait().context("cannot wait for the daemon")? {
-                bail!("the daemon ended at once with {status}\n{}", daemon.last_words());
+            if let Some(status) = daemon
+                .child
+                .try_wait()
+                .context("cannot wait for the daemon")?
+            {
+                bail!(
+                    "the daemon ended at once with {status}\n{}",
+                    daemon.last_words()
+                );
             }
             if waited >= START_WITHIN {
                 let words = daemon.last_words();
@@ -108,7 +115,6 @@ impl Daemon {
         };
         Ok(is_well)
     }
-
 }
 
 fn pid_of(id: u32) -> Option<Pid> {

@@ -48,7 +48,10 @@ enum End {
 pub async fn run() -> ExitCode {
     let mut promises = Promises::default();
     if let Err(error) = play(&mut promises).await {
-        promises.claim_with("the demonstration could be played to its end", Err(format!("{error:#}")));
+        promises.claim_with(
+            "the demonstration could be played to its end",
+            Err(format!("{error:#}")),
+        );
     }
     say("");
     say(&promises.summary());
@@ -77,9 +80,15 @@ async fn play(promises: &mut Promises) -> anyhow::Result<()> {
     let left = child::processes_left(&folder).await;
     promises.claim_with(
         "no process is left",
-        if left.is_empty() { Ok(()) } else { Err(left.join(", ")) },
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join(", "))
+        },
     );
-    stage.close().context("cannot remove the temporary folder")?;
+    stage
+        .close()
+        .context("cannot remove the temporary folder")?;
     promises.claim("no file is left", !folder.exists());
     match end {
         End::Played(result) => result,
@@ -102,7 +111,9 @@ fn introduce(stage: &Stage) {
             stage.owner.name
         ));
     }
-    say("  Every wait is short here; by default a symptom must last three minutes, and a cure ten.");
+    say(
+        "  Every wait is short here; by default a symptom must last three minutes, and a cure ten.",
+    );
     for (program, what) in [
         ("/usr/bin/php", "healing a Laravel or WordPress site"),
         ("/usr/sbin/nginx", "a real web server in front"),
@@ -118,8 +129,12 @@ fn introduce(stage: &Stage) {
 
 /// Everything while the daemon runs. It is stopped at the end, whatever the acts said.
 async fn on_stage(stage: &Stage, promises: &mut Promises) -> anyhow::Result<()> {
-    let site = Site::serve(stage.app("shop")).await.context("cannot serve the shop")?;
-    stage.configure(&site.url()).context("cannot write the configuration")?;
+    let site = Site::serve(stage.app("shop"))
+        .await
+        .context("cannot serve the shop")?;
+    stage
+        .configure(&site.url())
+        .context("cannot write the configuration")?;
     let client = Client::new(&stage.socket()).map_err(|error| told(&error))?;
     let daemon = Daemon::start(stage, &client).await?;
     let watch = Watch { client };

@@ -23,7 +23,10 @@ pub(super) struct Watch {
 
 impl Watch {
     async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.client.get(path, &[]).await.map_err(|error| told(&error))
+        self.client
+            .get(path, &[])
+            .await
+            .map_err(|error| told(&error))
     }
 
     /// One application.
@@ -80,13 +83,19 @@ impl Watch {
                 .get("/approvals", &query)
                 .await
                 .map_err(|error| told(&error))?;
-            Ok(found.into_iter().find(|approval| approval.application_id == app))
+            Ok(found
+                .into_iter()
+                .find(|approval| approval.application_id == app))
         })
         .await
     }
 
     /// Looks until there is an answer.
-    pub(super) async fn until<T, F>(&self, what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<T>
+    pub(super) async fn until<T, F>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> F,
+    ) -> anyhow::Result<T>
     where
         F: Future<Output = anyhow::Result<Option<T>>>,
     {

@@ -9,9 +9,10 @@ use crate::guard::breaker;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
-use crate::model::id::HoldId;
+use crate::model::id::{ApprovalId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::{Bar, Lease};
+use crate::model::reason::GuardName;
 use crate::model::stop::{Hold, Scope};
 use crate::model::time::Moment;
 use crate::model::word::Status;
@@ -122,6 +123,9 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
     if before.state.is_end() {
         return changes; // a person decided about an end; it was accounted for already
     }
+    if let (Origin::Approved(id), HealState::Aborted { cause }) = (&heal.origin, &heal.state) {
+        changes = end_approval(desk, *id, cause, changes, now);
+    }
     changes = feed_breaker(desk, heal, changes, now);
     changes = move_incidents(desk, heal, changes, now);
     if let HealState::Undone { reason, .. }
@@ -178,6 +182,49 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
         }
     }
     notices(desk, heal, changes, now)
+}
+
+/// What was approved and cannot run any more is not tried again and again: the approval is stale. A lease, a hold or an
+/// open breaker only delays it.
+fn end_approval(
+    desk: &Desk,
+    id: ApprovalId,
+    cause: &AbortCause,
+    changes: Changes,
+    now: &Moment,
+) -> Changes {
+    let stale = match cause {
+        AbortCause::SymptomGone | AbortCause::TargetChanged(_) => true,
+        AbortCause::Denied { guard, .. } => !matches!(
+            guard,
+            GuardName::Lease
+                | GuardName::Hold
+                | GuardName::Breaker
+                | GuardName::Room
+                | GuardName::HostIdentity
+        ),
+        AbortCause::BackupFailed(_) | AbortCause::NeverRan(_) => false,
+    };
+    let granted = desk
+        .approval(id)
+        .filter(|approval| approval.state == ApprovalState::Granted);
+    match granted {
+        Some(approval) if stale => {
+            let ended = Approval {
+                state: ApprovalState::Stale,
+                ended: Some(now.clone()),
+                waits_for: None,
+                ..approval.clone()
+            };
+            let detail = json!({"why": "what was approved cannot run any more"});
+            changes.write(Write::Approval(Box::new(ended))).audit(
+                "approval_stale",
+                &format!("approval:{id}"),
+                detail,
+            )
+        }
+        Some(_) | None => changes,
+    }
 }
 
 fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes {

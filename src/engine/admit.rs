@@ -24,6 +24,7 @@ use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Status};
 use crate::seam::{Changes, Write};
+use crate::telemetry::metrics::Trigger;
 
 /// What is to be healed, whoever asks.
 #[derive(Debug, Clone)]
@@ -62,7 +63,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
     if let Some(wake) = granted(desk).await? {
         return Ok(Some(wake));
     }
-    if is_busy(desk) || desk.shared.observing().is_some() {
+    if desk.shared.observing().is_some() || is_busy(desk) {
         return Ok(None);
     }
     let items = desk.plan.auto_heal.clone();
@@ -111,6 +112,9 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
 
 /// Admits what persons granted.
 pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
+    if desk.shared.observing().is_some() {
+        return Ok(None);
+    }
     let ready = desk
         .approvals
         .iter()
@@ -313,6 +317,12 @@ pub(super) async fn admit(
     tracing::info!(
         app = %heal.app, heal_id = %id, action = %heal.action.name, risk = %heal.action.risk, "heal admitted"
     );
+    let trigger = if heal.origin.is_unattended() {
+        Trigger::Daemon
+    } else {
+        Trigger::Person
+    };
+    desk.metrics.heal_started(trigger);
     desk.tell("heal", format!("{} admitted", heal.action.name), Some(id));
     Ok(Ok(desk.heal(id).cloned().unwrap_or(heal)))
 }
@@ -340,7 +350,7 @@ async fn tell_denied(
     }
     let line = format!("{}{when}: {}", item.action, denied.shown());
     if desk.next.get(&incident.id) != Some(&line) {
-        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied for now");
+        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied");
     }
     desk.next.insert(incident.id, line);
     if let (Some(again), false) = (again, blocked) {

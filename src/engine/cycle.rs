@@ -16,7 +16,7 @@ use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::time::Moment;
-use crate::seam::Write;
+use crate::seam::{StoreError, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,10 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     {
         match life::advance(desk, id).await {
             Ok(wake) => wakes.push(wake),
+            // Another app of this host holds its lease: nothing was written, and the step is taken again.
+            Err(EngineError::Store(StoreError::Conflict { what })) if what.contains("lease") => {
+                wakes.push(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
+            }
             Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
             Err(error) => return Err(error),
         }

@@ -16,7 +16,7 @@ use crate::model::app::App;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{Breaker, BreakerState};
 use crate::model::check::Round;
-use crate::model::heal::{Event, Heal, Origin};
+use crate::model::heal::Heal;
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentState};
 use crate::model::ledger::Bar;
@@ -26,8 +26,8 @@ use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
-use crate::seam::{Changes, Host, Login, StoreError, World, Write};
-use crate::telemetry::metrics::{Metrics, Success, Trigger};
+use crate::seam::{Changes, Login, StoreError, World, Write};
+use crate::telemetry::metrics::Metrics;
 
 /// Why a desk cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -128,11 +128,6 @@ impl Desk {
         Login::of_app(&self.app)
     }
 
-    /// The app's host; `None` when the configuration lost it.
-    pub(super) fn host(&self) -> Option<Arc<dyn Host>> {
-        self.world.hosts.get(&self.app.host).cloned()
-    }
-
     /// For breaker steps.
     pub(super) fn by<'a>(&self, heal: Option<HealId>, now: &'a Moment) -> By<'a> {
         let draw = u16::try_from(self.world.random.next() % 1001).unwrap_or(500);
@@ -180,8 +175,7 @@ impl Desk {
     /// Brings the copies in memory to what was just stored.
     fn remember(&mut self, write: Write) {
         match write {
-            Write::Heal { heal, event } => {
-                self.count_heal(&heal, event.as_ref());
+            Write::Heal { heal, .. } => {
                 let heal = Heal {
                     version: heal.version + 1,
                     ..*heal
@@ -236,8 +230,8 @@ impl Desk {
             Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
             Write::Due { due, .. } => self.due = due,
             Write::Hold(hold) => self.shared.remember_hold(hold),
-            Write::Backup(_) => self.metrics.backup_taken(Success::Ok),
-            Write::BackupRemoved(_)
+            Write::Backup(_)
+            | Write::BackupRemoved(_)
             | Write::Pin { .. }
             | Write::LeaseTaken(_)
             | Write::LeaseReleased { .. }
@@ -249,19 +243,6 @@ impl Desk {
             | Write::NoticeSent { .. }
             | Write::NoticeFailed { .. }
             | Write::Setting { .. } => {}
-        }
-    }
-
-    fn count_heal(&self, heal: &Heal, event: Option<&Event>) {
-        match event {
-            None => self.metrics.heal_started(match heal.origin {
-                Origin::Unattended => Trigger::Daemon,
-                Origin::Requested(_) | Origin::Approved(_) | Origin::Rollback { .. } => {
-                    Trigger::Person
-                }
-            }),
-            Some(Event::BackupFailed { .. }) => self.metrics.backup_taken(Success::Failed),
-            Some(_) => {}
         }
     }
 
@@ -313,11 +294,11 @@ impl Desk {
             };
         }
         match approval.state {
-            ApprovalState::Pending => log!(warn, "approval needed"),
             ApprovalState::Granted => log!(info, "approval granted"),
             ApprovalState::Rejected => log!(info, "approval rejected"),
             ApprovalState::Expired => log!(warn, "approval expired"),
-            ApprovalState::Used | ApprovalState::Stale => {}
+            // That one is needed is told where it is proposed.
+            ApprovalState::Pending | ApprovalState::Used | ApprovalState::Stale => {}
         }
     }
 

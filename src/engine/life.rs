@@ -16,7 +16,8 @@ use super::{accounts, gate};
 use crate::act::{self, Progress, Started};
 use crate::model::check::Round;
 use crate::model::heal::{
-    Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport, Unsettled,
+    AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport,
+    Unsettled,
 };
 use crate::model::id::{BackupId, HealId};
 use crate::model::incident::IncidentKind;
@@ -26,7 +27,7 @@ use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
-use crate::telemetry::metrics::HealEnd;
+use crate::telemetry::metrics::{HealEnd, Success};
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -136,39 +137,53 @@ fn prepare(
     Ok((moved, changes))
 }
 
+/// One line for the journal, with the stable text that its message id belongs to, and one for the event stream.
 fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
-    // Each message has an id of its own in the journal.
-    macro_rules! log {
-        ($level:ident, $message:literal) => {
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
             tracing::$level!(
-                app = %after.app, host = %desk.app.host, heal_id = %after.id, action = %after.action.name,
-                from = before.state.name(), state = after.state.name(), reason = %after.message, $message
+                app = %after.app, host = %after.host, heal_id = %after.id, action = %after.action.name,
+                risk = %after.action.risk, from = before.state.name(), state = after.state.name(),
+                reason = %after.message, $text
             )
         };
     }
     match &after.state {
-        HealState::Protected { .. } => log!(info, "backup verified"),
-        HealState::Acting { .. } => log!(info, "action started"),
-        HealState::Cured { .. } => log!(info, "heal cured"),
-        HealState::Undone { .. } => log!(warn, "heal undone"),
-        HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => log!(error, "undo failed"),
-        HealState::Aborted { .. } | HealState::Kept { .. } | HealState::NotCured { .. } => {
-            log!(warn, "heal ended");
-        }
         HealState::Admitted
         | HealState::InDoubt { .. }
-        | HealState::Settling { .. }
         | HealState::Verifying { .. }
         | HealState::Soaking { .. }
         | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => log!(info, "heal moved"),
+        | HealState::Rechecking { .. } => line!(info, "heal moved"),
+        HealState::Protected { .. } => line!(info, "backup verified"),
+        HealState::Acting { .. } => line!(info, "action started"),
+        HealState::Settling { .. } => line!(info, "action ended"),
+        HealState::Cured { .. } => line!(info, "heal cured"),
+        HealState::Undone { .. } => line!(warn, "heal undone"),
+        HealState::UndoFailed { .. } => line!(error, "undo failed"),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => line!(error, "backup failed"),
+        HealState::NotCured { .. }
+        | HealState::Kept { .. }
+        | HealState::UndoBlocked { .. }
+        | HealState::Aborted { .. } => line!(warn, "heal ended"),
     }
-    if after.state.is_end() {
+    match &after.state {
+        HealState::Protected { backup: Some(_) } => desk.metrics.backup_taken(Success::Ok),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => desk.metrics.backup_taken(Success::Failed),
+        _ => {}
+    }
+    if let Some(end) = HealEnd::of(&after.state) {
         let took = after
             .moved
             .since(&after.admitted, Duration::from_secs(7 * 86_400));
-        if let Some(end) = end_of(&after.state) {
-            desk.metrics.heal_ended(end, took);
+        desk.metrics.heal_ended(end, took);
+        desk.next.remove(&after.incident);
+        for linked in &after.linked {
+            desk.next.remove(linked);
         }
     }
     desk.tell(
@@ -181,28 +196,6 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         ),
         Some(after.id),
     );
-}
-
-/// The word for an end in metrics.
-const fn end_of(state: &HealState) -> Option<HealEnd> {
-    match state {
-        HealState::Cured { .. } => Some(HealEnd::Cured),
-        HealState::NotCured { .. } => Some(HealEnd::NotCured),
-        HealState::Kept { .. } => Some(HealEnd::Kept),
-        HealState::Undone { .. } => Some(HealEnd::Undone),
-        HealState::UndoBlocked { .. } => Some(HealEnd::UndoBlocked),
-        HealState::UndoFailed { .. } => Some(HealEnd::UndoFailed),
-        HealState::Aborted { .. } => Some(HealEnd::Aborted),
-        HealState::Admitted
-        | HealState::Protected { .. }
-        | HealState::Acting { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Settling { .. }
-        | HealState::Verifying { .. }
-        | HealState::Soaking { .. }
-        | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => None,
-    }
 }
 
 /// Admitted: a verified backup of what the action may write.
@@ -752,7 +745,22 @@ async fn verifying(
             Ok(Wake::Now)
         }
         Verdict::NotCured(text) => {
-            // A person's wish where there was no symptom is undone only when it made something worse.
+            let asked_for = desk
+                .incident(heal.incident)
+                .is_some_and(|incident| incident.kind == IncidentKind::Request);
+            if asked_for {
+                // A person's wish where there was no symptom is undone only when it made something worse.
+                step(
+                    desk,
+                    &heal,
+                    Event::DeadlinePassed {
+                        reason: text.clone(),
+                    },
+                    text,
+                )
+                .await?;
+                return Ok(Wake::Now);
+            }
             let message = text.clone();
             step(
                 desk,

@@ -202,6 +202,10 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
             detail,
         );
     desk.commit(changes).await?;
+    tracing::info!(
+        app = %approval.bound.app, action = %approval.bound.action.name, risk = %approval.bound.action.risk,
+        reason = %approval.reason, "approval needed"
+    );
     desk.tell(
         "approval",
         format!(

@@ -139,7 +139,10 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let path = &settings.control.socket;
     let socket = control::bind(path, settings.control.group)
         .await
-        .map_err(cannot(format!("the control socket {} cannot be opened", path.display())))?;
+        .map_err(cannot(format!(
+            "the control socket {} cannot be opened",
+            path.display()
+        )))?;
     let (access, latest_access) = watch::channel(Arc::new(Access::of(&settings)));
     let (text, moved) = (Arc::clone(&metrics), Arc::clone(&progress));
     let state = ControlState {
@@ -402,7 +405,10 @@ fn notifier_test(notifier: Option<Arc<dyn Notifier>>, clock: Arc<dyn Clock>) -> 
                 key: format!("test:{}", at.wall_ms),
                 at,
             };
-            notifier.send(&notice).await.map_err(|error| error.to_string())?;
+            notifier
+                .send(&notice)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok("the notice was delivered".to_owned())
         })
     })

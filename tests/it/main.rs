@@ -11,3 +11,7 @@ mod architecture;
 mod lab;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod world;
