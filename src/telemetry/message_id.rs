@@ -32,7 +32,10 @@ pub const MESSAGE_IDS: &[(&str, &str)] = &[
     ("breaker closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c41"),
     ("audit head", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c50"),
     ("notice not delivered", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c51"),
-    ("desk panicked and begins again", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c53"),
+    (
+        "desk panicked and begins again",
+        "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c53",
+    ),
     ("watchdog held back", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c52"),
 ];
 

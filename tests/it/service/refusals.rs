@@ -48,10 +48,9 @@ fn refuses(lab: &Lab, config: &str, parts: &[String]) {
 fn every_mistake_of_a_configuration_is_told_at_once_with_its_line() {
     let Some((lab, config)) = site() else { return };
     let file = lab.dir().join("healerd.toml").display().to_string();
-    let bad = config.replace("[grace]\n", "[grace]\ntiem = \"5s\"\n").replace(
-        "stack = \"php\"",
-        "stack = \"pph\"",
-    );
+    let bad = config
+        .replace("[grace]\n", "[grace]\ntiem = \"5s\"\n")
+        .replace("stack = \"php\"", "stack = \"pph\"");
     lay(&lab, "webhook.secret", 0o644, "canary-of-the-webhook\n");
     let secret = lab.dir().join("webhook.secret").display().to_string();
     let bad = format!(
@@ -105,7 +104,10 @@ fn a_stack_file_with_a_mistake_is_told_by_file_and_line() {
     refuses(
         &lab,
         &config,
-        &["own.toml:6:".to_owned(), "did you mean `probes`?".to_owned()],
+        &[
+            "own.toml:6:".to_owned(),
+            "did you mean `probes`?".to_owned(),
+        ],
     );
     // What is run as somebody else is written there, so nobody else may write it.
     lay(&lab, "stacks.d/own.toml", 0o666, "title = \"Own\"\n");
@@ -119,11 +121,20 @@ fn a_stack_file_with_a_mistake_is_told_by_file_and_line() {
 #[test]
 fn a_configuration_that_others_can_write_is_refused() {
     let Some((lab, config)) = site() else { return };
-    lay(&lab, "conf.d/10-loose.toml", 0o666, "mode = \"FULL_AUTO\"\n");
+    lay(
+        &lab,
+        "conf.d/10-loose.toml",
+        0o666,
+        "mode = \"FULL_AUTO\"\n",
+    );
     refuses(
         &lab,
         &config,
-        &["10-loose.toml".to_owned(), "0666".to_owned(), "chmod go-w".to_owned()],
+        &[
+            "10-loose.toml".to_owned(),
+            "0666".to_owned(),
+            "chmod go-w".to_owned(),
+        ],
     );
 }
 
@@ -229,7 +240,8 @@ fn after_three_crashes_in_ten_minutes_it_only_observes() {
     }
     let why = observing(&daemon);
     assert!(
-        why.as_str().is_some_and(|why| why.contains("3 times within ten minutes")),
+        why.as_str()
+            .is_some_and(|why| why.contains("3 times within ten minutes")),
         "{why}"
     );
     set_mode(&lab.dir().join("blog/config.php"), 0o666);

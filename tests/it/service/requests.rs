@@ -109,19 +109,37 @@ fn bad_requests_are_answered_in_time_and_change_nothing() {
     for (case, request, status, code) in [
         (
             "a body that is too long",
-            post(heal, JSON, &format!("{{\"actionName\":\"{}\"}}", "a".repeat(70_000))),
+            post(
+                heal,
+                JSON,
+                &format!("{{\"actionName\":\"{}\"}}", "a".repeat(70_000)),
+            ),
             413,
             "too_large",
         ),
-        ("nesting without end", post(heal, JSON, &nested), 422, "too_deep"),
+        (
+            "nesting without end",
+            post(heal, JSON, &nested),
+            422,
+            "too_deep",
+        ),
         ("no JSON", post(heal, JSON, "actionName=x"), 422, "bad_body"),
         (
             "a key that does not exist",
-            post(heal, JSON, r#"{"actionName":"fix_permissions","dryrun":true}"#),
+            post(
+                heal,
+                JSON,
+                r#"{"actionName":"fix_permissions","dryrun":true}"#,
+            ),
             422,
             "bad_body",
         ),
-        ("a kind that is not said", post(heal, "", wish), 415, "not_json"),
+        (
+            "a kind that is not said",
+            post(heal, "", wish),
+            415,
+            "not_json",
+        ),
         ("no body", post(heal, JSON, ""), 422, "bad_body"),
         (
             "an unknown application",
@@ -149,7 +167,11 @@ fn bad_requests_are_answered_in_time_and_change_nothing() {
         ),
         (
             "a mode that does not exist",
-            post("/mode", JSON, r#"{"healingMode":"YOLO","reason":"let it run"}"#),
+            post(
+                "/mode",
+                JSON,
+                r#"{"healingMode":"YOLO","reason":"let it run"}"#,
+            ),
             422,
             "bad_body",
         ),
@@ -158,7 +180,10 @@ fn bad_requests_are_answered_in_time_and_change_nothing() {
             post(
                 "/applications/blog/backups/01jd0000000000000000000000/rollback",
                 JSON,
-                &format!("{{\"digest\":\"{}\",\"reason\":\"bring it back\"}}", "0".repeat(64)),
+                &format!(
+                    "{{\"digest\":\"{}\",\"reason\":\"bring it back\"}}",
+                    "0".repeat(64)
+                ),
             ),
             404,
             "unknown",

@@ -128,8 +128,14 @@ fn a_role_allows_what_it_says_and_no_more() {
     for (needed, arguments) in [
         ("operator", vec!["hold", "all", "--reason", why]),
         ("operator", vec!["diagnose", "mule"]),
-        ("operator", vec!["heal", "mule", "write_marker", "--reason", why]),
-        ("approver", vec!["approve", id, "--digest", digest, "--reason", why]),
+        (
+            "operator",
+            vec!["heal", "mule", "write_marker", "--reason", why],
+        ),
+        (
+            "approver",
+            vec!["approve", id, "--digest", digest, "--reason", why],
+        ),
         ("approver", vec!["reject", id, "--reason", why]),
         ("admin", vec!["mode", "MANUAL", "--reason", why]),
         ("admin", vec!["breaker", "mule", "reset", "--reason", why]),
@@ -151,7 +157,10 @@ fn a_role_allows_what_it_says_and_no_more() {
     let (code, said) = stage.stranger(stage.lab.user.gid, &["heals"]);
     assert_eq!(code, Some(6), "{said:#}");
     assert!(
-        said["error"]["message"].as_str().unwrap().contains("no role"),
+        said["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("no role"),
         "{said:#}"
     );
     let (code, said) = stage.stranger(65534, &["heals"]);
@@ -187,7 +196,10 @@ fn an_approval_counts_only_for_what_was_seen() {
     let (code, said) = stage.root(&["approve", "01zzzzzz", "--digest", &digest, "--reason", why]);
     assert_eq!(code, Some(2), "{said:#}");
     let after = stage.proposal();
-    assert_eq!((&after["votes"], &after["digest"]), (&serde_json::json!([]), &proposal["digest"]));
+    assert_eq!(
+        (&after["votes"], &after["digest"]),
+        (&serde_json::json!([]), &proposal["digest"])
+    );
     assert_eq!(stage.root(&["heals"]).1["items"], serde_json::json!([]));
 
     let (code, said) = stage.root(&["approve", id, "--digest", &digest, "--reason", why]);

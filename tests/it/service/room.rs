@@ -65,7 +65,10 @@ fn on_a_full_disk_nothing_is_backed_up_and_nothing_is_touched() {
     let line = "[24-Nov-2026 10:00:00 UTC] PHP Warning: something\n";
     std::fs::write(&log, line.repeat((3 << 20) / line.len())).unwrap();
     let before = hash_tree(&path, &[]);
-    let (modified, inode) = (log.metadata().unwrap().mtime(), log.metadata().unwrap().ino());
+    let (modified, inode) = (
+        log.metadata().unwrap().mtime(),
+        log.metadata().unwrap().ino(),
+    );
     let mut heal = serde_json::Value::Null;
     wait_for("a heal ends", || {
         heal = daemon.ctl(&lab, &["heals"]).1["items"][0].clone();
@@ -95,9 +98,20 @@ fn on_a_full_disk_nothing_is_backed_up_and_nothing_is_touched() {
     let reason = "the disk has room again";
     let (code, said) = daemon.ctl(
         &lab,
-        &["heal", "blog", "trim_error_log", "--reason", reason, "--wait"],
+        &[
+            "heal",
+            "blog",
+            "trim_error_log",
+            "--reason",
+            reason,
+            "--wait",
+        ],
     );
-    assert_eq!((code, &said["state"]), (Some(0), &"Cured".into()), "{said:#}");
+    assert_eq!(
+        (code, &said["state"]),
+        (Some(0), &"Cured".into()),
+        "{said:#}"
+    );
     assert!(log.metadata().unwrap().len() < 2 << 20);
     daemon.stop(&lab);
 }

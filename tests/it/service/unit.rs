@@ -211,7 +211,10 @@ fn a_reload_takes_the_new_configuration_whole_or_not_at_all() {
     });
     let refused = host.told("configuration refused");
     let said = refused[1]["MESSAGE"].as_str().unwrap();
-    assert!(said.contains("own.toml:2") && said.contains("checks"), "{said}");
+    assert!(
+        said.contains("own.toml:2") && said.contains("checks"),
+        "{said}"
+    );
     assert_eq!(names(), before);
 
     std::fs::remove_file(host.outside("/etc/healerd/stacks.d/own.toml")).unwrap();
