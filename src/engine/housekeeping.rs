@@ -31,6 +31,12 @@ const BACKUPS_EVERY: Duration = Duration::from_secs(60);
 /// How often the head of the audit log is told to the journal, which whoever can write the database cannot rewrite.
 const HEAD_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often the vault is counted, which reads a row for each backup.
+const BACKUPS_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the head of the audit log is told to the journal, which whoever can write the database cannot rewrite.
+const HEAD_EVERY: Duration = Duration::from_secs(3600);
+
 /// Runs until stopped.
 pub(super) async fn keep(
     handle: Handle,
