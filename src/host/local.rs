@@ -246,6 +246,11 @@ fn prepare_state(state: &Path, uid: u32, gid: u32) -> io::Result<()> {
             .recursive(true)
             .mode(0o711)
             .create(parent)?;
+        // A unit's umask takes from the mode above, and users must come through to what is theirs.
+        let found = std::fs::symlink_metadata(parent)?;
+        if found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o111 != 0o111 {
+            rustix::fs::chmod(parent, rustix::fs::Mode::from_raw_mode(0o711))?;
+        }
     }
     match std::fs::DirBuilder::new().mode(0o700).create(state) {
         Ok(()) => {
