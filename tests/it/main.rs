@@ -8,4 +8,6 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod heals;
+#[cfg(test)]
 mod lab;
