@@ -8,6 +8,14 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod heals;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod service;
