@@ -6,5 +6,10 @@
 mod journal;
 mod scene;
 
+mod express;
+mod healthy;
 mod laravel;
 mod php;
+mod runaway;
+mod undo;
+mod unit;

@@ -9,7 +9,7 @@ use crate::lab::daemon::Daemon;
 use crate::lab::{Lab, PATIENCE, wait_for};
 
 /// Times short enough for a test; everything else is as delivered.
-const QUICK: &str = "
+pub(super) const QUICK: &str = "
 [check]
 interval = \"1s\"
 look = \"1s\"

@@ -79,7 +79,7 @@ fn the_unit_gets_ready_heals_in_its_sandbox_and_tells_the_journal() {
     // A file, and a folder that passes its group on, are writable by everybody: exactly that bit goes.
     let file = host.outside("/srv/blog/config.php");
     let folder = host.outside("/srv/blog/logs");
-    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o2777)).unwrap();
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o2777)).unwrap();
     set_mode(&file, 0o666);
     let heal = host.ended("blog", 1);
     assert_eq!(
