@@ -9,7 +9,7 @@ use super::output::{CliError, code, tell};
 const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// Is there somebody to ask?
-pub fn is_interactive() -> bool {
+pub(super) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
@@ -17,7 +17,7 @@ pub fn is_interactive() -> bool {
 ///
 /// # Errors
 /// When there is none, and nobody to ask.
-pub fn reason(why: &Reason) -> Result<String, CliError> {
+pub(super) fn reason(why: &Reason) -> Result<String, CliError> {
     let given = match &why.reason {
         Some(reason) => reason.clone(),
         None if is_interactive() => line("reason: "),
@@ -35,7 +35,7 @@ pub fn reason(why: &Reason) -> Result<String, CliError> {
 ///
 /// # Errors
 /// When the answer is no, or there is nobody to ask; `unattended` says what to give on the command line instead.
-pub fn confirm(preview: &str, question: &str, unattended: &str) -> Result<(), CliError> {
+pub(super) fn confirm(preview: &str, question: &str, unattended: &str) -> Result<(), CliError> {
     if !is_interactive() {
         return Err(
             CliError::usage("this must be confirmed, and there is no terminal to ask at")

@@ -111,7 +111,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("none.db");
         let error = verify(&file, None, false).await.unwrap_err();
-        assert_eq!((error.exit, error.code.as_ref()), (code::FAILED, "unreadable"));
+        assert_eq!(
+            (error.exit, error.code.as_ref()),
+            (code::FAILED, "unreadable")
+        );
         assert!(!file.exists());
         let error = verify(&file, Some("7"), false).await.unwrap_err();
         assert_eq!(error.exit, code::USAGE);

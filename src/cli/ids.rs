@@ -16,7 +16,7 @@ const SHOWN_MIN: usize = 10;
 const NAMED_MAX: usize = 5;
 
 /// Is it a whole id, so that no list must be asked?
-pub fn is_whole(given: &str) -> bool {
+pub(super) fn is_whole(given: &str) -> bool {
     given.len() == LENGTH && given.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
@@ -24,7 +24,7 @@ pub fn is_whole(given: &str) -> bool {
 ///
 /// # Errors
 /// When there is none, or more than one: then some of them are named.
-pub fn resolve<'a>(
+pub(super) fn resolve<'a>(
     what: &str,
     list: &str,
     given: &str,
@@ -64,7 +64,7 @@ pub fn resolve<'a>(
 }
 
 /// How many letters tell all of `ids` apart.
-pub fn shown_length<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
+pub(super) fn shown_length<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
     let mut ids: Vec<&str> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
@@ -83,7 +83,7 @@ pub fn shown_length<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
 }
 
 /// The beginning of an id.
-pub fn short(id: &str, length: usize) -> String {
+pub(super) fn short(id: &str, length: usize) -> String {
     id.chars().take(length).collect()
 }
 
@@ -91,7 +91,7 @@ pub fn short(id: &str, length: usize) -> String {
 ///
 /// # Errors
 /// When it cannot be such a name.
-pub fn name<T: FromStr<Err: Display>>(text: &str) -> Result<T, CliError> {
+pub(super) fn name<T: FromStr<Err: Display>>(text: &str) -> Result<T, CliError> {
     text.parse()
         .map_err(|error| CliError::usage(format!("{error}")))
 }

@@ -45,7 +45,7 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<Output, CliError>
 }
 
 fn is_unhealthy(seen: &Seen) -> bool {
-    seen.list.iter().any(|app| super::apps::is_sick(app)) || !seen.incidents.is_empty()
+    seen.list.iter().any(super::apps::is_sick) || !seen.incidents.is_empty()
 }
 
 fn text(seen: &Seen) -> String {
@@ -101,14 +101,6 @@ fn text(seen: &Seen) -> String {
         text.push_str("\nHolds\n");
         text.push_str(&super::hold::list(&status.holds));
         text.push_str("  next: `healerctl resume SCOPE` lets automation go on\n");
-    }
-    if status.caller.role.is_empty() {
-        writeln!(
-            text,
-            "\nYou are {} and have no role; an administrator gives one in [control.roles].",
-            escape(&status.caller.name)
-        )
-        .ok();
     }
     text
 }

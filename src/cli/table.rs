@@ -9,7 +9,7 @@ use crate::telemetry::redact::escape;
 const CELL_CHARS_MAX: usize = 160;
 
 /// Rows below a header; `empty` when there are none.
-pub fn rows<const N: usize>(
+pub(super) fn rows<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
     empty: &str,
@@ -27,7 +27,7 @@ pub fn rows<const N: usize>(
 }
 
 /// Names and their values, one a line; what has no value is left away.
-pub fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
+pub(super) fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     for (name, value) in fields {
@@ -39,7 +39,7 @@ pub fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, Option<String>)>) -
 }
 
 /// Lines below a title, each indented; nothing when there are none.
-pub fn list(title: &str, items: impl IntoIterator<Item = String>) -> String {
+pub(super) fn list(title: &str, items: impl IntoIterator<Item = String>) -> String {
     let mut text = String::new();
     for item in items {
         if text.is_empty() {
@@ -53,17 +53,17 @@ pub fn list(title: &str, items: impl IntoIterator<Item = String>) -> String {
 }
 
 /// A field that was not given is left out of [`fields`].
-pub fn some(text: &str) -> Option<String> {
+pub(super) fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Names in one cell.
-pub fn joined(names: &[String]) -> String {
+pub(super) fn joined(names: &[String]) -> String {
     names.join(", ")
 }
 
 /// A length of time to come or gone, in whole units.
-pub fn seconds(seconds: u64) -> String {
+pub(super) fn seconds(seconds: u64) -> String {
     crate::model::time::duration_text(std::time::Duration::from_secs(seconds))
 }
 
@@ -72,7 +72,7 @@ pub fn seconds(seconds: u64) -> String {
     clippy::cast_precision_loss,
     reason = "one digit behind the point is shown"
 )]
-pub fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["KiB", "MiB", "GiB", "TiB"] {
@@ -100,7 +100,8 @@ fn cell(text: &str) -> String {
 fn lines(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
-        text.push_str(line.trim_end());
+        // Each cell has room to its left; the first needs none.
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
     text

@@ -26,6 +26,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, OpError>>;
 macro_rules! backend {
     (
         reads { $(fn $read:ident(&self $(, $rarg:ident: $rty:ty)*) -> $rout:ty;)* }
+        answers { $(fn $say:ident(&self $(, $sarg:ident: $sty:ty)*) -> $sout:ty;)* }
         asks { $(fn $ask:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)* }
     ) => {
         /// The engine, as the control socket sees it; every verb is the one of the same name of [`Handle`].
@@ -36,12 +37,17 @@ macro_rules! backend {
             fn store(&self) -> &dyn Store;
             $(
                 /// See [`Handle`].
-                #[expect(clippy::missing_errors_doc, reason = "said where the verb is made")]
+                ///
+                /// # Errors
+                /// As [`Handle`] says, where it can fail.
                 fn $read(&self $(, $rarg: $rty)*) -> $rout;
             )*
             $(
                 /// See [`Handle`].
-                #[expect(clippy::missing_errors_doc, reason = "said where the verb is made")]
+                fn $say(&self $(, $sarg: $sty)*) -> Answer<'_, $sout>;
+            )*
+            $(
+                /// See [`Handle`].
                 fn $ask<'a>(&'a self $(, $arg: $ty)*) -> Answer<'a, $out>;
             )*
         }
@@ -55,6 +61,9 @@ macro_rules! backend {
             }
             $(fn $read(&self $(, $rarg: $rty)*) -> $rout {
                 Self::$read(self $(, $rarg)*)
+            })*
+            $(fn $say(&self $(, $sarg: $sty)*) -> Answer<'_, $sout> {
+                Box::pin(Self::$say(self $(, $sarg)*))
             })*
             $(fn $ask<'a>(&'a self $(, $arg: $ty)*) -> Answer<'a, $out> {
                 Box::pin(Self::$ask(self $(, $arg)*))
@@ -73,14 +82,17 @@ backend! {
         fn modes(&self) -> Vec<ModeOverride>;
         fn observing(&self) -> Option<String>;
     }
+    answers {
+        fn approve(&self, id: ApprovalId, digest: Digest, reason: String, person: Person) -> Approval;
+        fn reject(&self, id: ApprovalId, reason: String, person: Person) -> Approval;
+        fn decide(&self, id: HealId, undo: bool, reason: String, person: Person) -> Heal;
+        fn close_incident(&self, id: IncidentId, reason: String, person: Person) -> ();
+    }
     asks {
         fn diagnose(&self, app: &'a AppName) -> AppView;
         fn heal(&self, app: &'a AppName, request: HealRequest, person: Person) -> HealAnswer;
-        fn approve(&self, id: ApprovalId, digest: Digest, reason: String, person: Person) -> Approval;
-        fn reject(&self, id: ApprovalId, reason: String, person: Person) -> Approval;
         fn preview(&self, app: &'a AppName, backup: BackupId, exact: bool, only: Vec<TreePath>) -> RollbackPreview;
         fn rollback(&self, app: &'a AppName, request: RollbackRequest, person: Person) -> Heal;
-        fn decide(&self, id: HealId, undo: bool, reason: String, person: Person) -> Heal;
         fn reset_breaker(&self, app: &'a AppName, reason: String, person: Person) -> ();
         fn force_breaker(
             &self, app: &'a AppName, state: Option<ForcedState>, reason: String, length: Option<Duration>, person: Person
@@ -90,7 +102,6 @@ backend! {
         fn delete_backup(&self, app: &'a AppName, backup: BackupId, reason: String, person: Person) -> ();
         fn mute(&self, app: &'a AppName, check: CheckName, length: Duration, reason: String, person: Person) -> ();
         fn unmute(&self, app: &'a AppName, check: CheckName, person: Person) -> ();
-        fn close_incident(&self, id: IncidentId, reason: String, person: Person) -> ();
         fn hold(&self, scope: Scope, reason: String, length: Option<Duration>, person: &'a Person) -> HoldId;
         fn resume(&self, scope: &'a Scope, undo: bool, reason: String, person: &'a Person) -> usize;
         fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> ();

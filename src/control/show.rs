@@ -169,7 +169,7 @@ pub(super) fn heal(heal: &Heal, view: Option<&AppView>, parent: Option<&AppName>
         success: heal
             .state
             .is_end()
-            .then(|| matches!(heal.state, HealState::Cured { .. })),
+            .then_some(matches!(heal.state, HealState::Cured { .. })),
         message: text(&heal.message),
         details: details(heal),
         risk_level: heal.action.risk,

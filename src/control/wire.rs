@@ -81,7 +81,7 @@ pub struct Caller {
     pub uid: u32,
     pub name: String,
     /// `viewer`, `operator`, `approver` or `admin`.
-    pub role: String,
+    pub role: Option<String>,
 }
 
 /// A durable stop of automation.
@@ -272,8 +272,8 @@ pub struct Heal {
     /// The application's present state.
     pub circuit_breaker_state: BreakerState,
     pub heal_id: String,
-    /// `admitted`, `protected`, `acting`, `in_doubt`, `settling`, `verifying`, `soaking`, `undoing`, `rechecking`; ends:
-    /// `cured`, `not_cured`, `kept`, `undone`, `undo_blocked`, `undo_failed`, `aborted`.
+    /// `Admitted`, `Protected`, `Acting`, `InDoubt`, `Settling`, `Verifying`, `Soaking`, `Undoing`, `Rechecking`; ends:
+    /// `Cured`, `NotCured`, `Kept`, `Undone`, `UndoBlocked`, `UndoFailed`, `Aborted`.
     pub state: String,
 }
 

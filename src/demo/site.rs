@@ -89,10 +89,17 @@ async fn answer(mut stream: TcpStream, root: &Path) -> io::Result<()> {
 
 fn page(request: &[u8], root: &Path) -> (&'static str, Vec<u8>) {
     if root.join(".maintenance").exists() {
-        return ("503 Service Unavailable", b"<h1>Back in a minute</h1>\n".to_vec());
+        return (
+            "503 Service Unavailable",
+            b"<h1>Back in a minute</h1>\n".to_vec(),
+        );
     }
     let line = String::from_utf8_lossy(request);
-    let path = line.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
+    let path = line
+        .split(' ')
+        .nth(1)
+        .unwrap_or("/")
+        .trim_start_matches('/');
     let path = Path::new(if path.is_empty() { "index.html" } else { path });
     let is_plain = path
         .components()
@@ -123,7 +130,11 @@ mod tests {
         std::fs::write(folder.path().join(".env"), "SECRET=1").unwrap();
         for path in ["/.env", "/../etc/passwd", "//etc/passwd", "/none"] {
             let request = format!("GET {path} HTTP/1.1\r\n\r\n");
-            assert_eq!(page(request.as_bytes(), folder.path()).0, "404 Not Found", "{path}");
+            assert_eq!(
+                page(request.as_bytes(), folder.path()).0,
+                "404 Not Found",
+                "{path}"
+            );
         }
     }
 }

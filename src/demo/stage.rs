@@ -25,7 +25,11 @@ const STACKS: &[(&str, &str)] = &[
 
 /// Files of the applications.
 const FILES: &[(&str, &str, u32)] = &[
-    ("shop/index.html", "<h1>Shop</h1>\n<p>Open for you.</p>\n", 0o644),
+    (
+        "shop/index.html",
+        "<h1>Shop</h1>\n<p>Open for you.</p>\n",
+        0o644,
+    ),
     ("shop/prices.csv", "bread;3.20\nmilk;1.10\n", 0o644),
     ("blog/index.html", "<h1>Blog</h1>\n", 0o644),
     (
@@ -33,16 +37,32 @@ const FILES: &[(&str, &str, u32)] = &[
         "# written by hand\nAPP_KEY=base64:ZGVtb25zdHJhdGlvbiwgbm90IGEgc2VjcmV0IQ==\nDB_HOST=127.0.0.1\nDB_NAME=blog\n",
         0o640,
     ),
-    ("wiki/settings.env", "SEARCH=off # a comment that must survive\nTHEME=plain\n", 0o640),
+    (
+        "wiki/settings.env",
+        "SEARCH=off # a comment that must survive\nTHEME=plain\n",
+        0o640,
+    ),
     ("wiki/pages/home.html", "<h1>Wiki</h1>\n", 0o664),
     ("wiki/cache/results.txt", "fox\njumps\n", 0o600),
     ("wiki/search.index", "fox 1\n", 0o644),
-    ("forum/settings.env", "MAIL_HOST=127.0.0.1\nMAIL_PORT=2525\n", 0o640),
+    (
+        "forum/settings.env",
+        "MAIL_HOST=127.0.0.1\nMAIL_PORT=2525\n",
+        0o640,
+    ),
     ("forum/mail.sent", "yesterday\n", 0o644),
 ];
 
 /// Folders of the applications.
-const FOLDERS: &[&str] = &["shop", "blog", "wiki", "wiki/pages", "wiki/cache", "wiki/uploads", "forum"];
+const FOLDERS: &[&str] = &[
+    "shop",
+    "blog",
+    "wiki",
+    "wiki/pages",
+    "wiki/cache",
+    "wiki/uploads",
+    "forum",
+];
 
 /// Who the applications belong to.
 #[derive(Debug, Clone)]
@@ -68,7 +88,9 @@ impl Owner {
         let uid = rustix::process::geteuid().as_raw();
         if uid != 0 {
             let Some(name) = users.name_of(uid) else {
-                bail!("user {uid} has no name in /etc/passwd, and an application needs a named user");
+                bail!(
+                    "user {uid} has no name in /etc/passwd, and an application needs a named user"
+                );
             };
             let gid = rustix::process::getegid().as_raw();
             return Ok(Self {
@@ -124,7 +146,8 @@ impl Stage {
             ("etc/conf.d", 0o755),
             ("etc/stacks.d", 0o755),
             ("run", 0o755),
-            ("state", 0o700),
+            // The agents of other users keep their witnesses below it.
+            ("state", 0o711),
             ("apps", 0o755),
         ] {
             let folder = self.path().join(folder);

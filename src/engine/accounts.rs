@@ -9,9 +9,10 @@ use crate::guard::breaker;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
-use crate::model::id::HoldId;
+use crate::model::id::{ApprovalId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::{Bar, Lease};
+use crate::model::reason::GuardName;
 use crate::model::stop::{Hold, Scope};
 use crate::model::time::Moment;
 use crate::model::word::Status;
@@ -43,7 +44,9 @@ pub(super) fn settle(
         | HealState::InDoubt { .. }
         | HealState::Verifying { .. } => changes,
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
-        HealState::Settling { .. } => changes.write(give(&host_lease)),
+        HealState::Settling { .. } | HealState::Rechecking { .. } => {
+            changes.write(give(&host_lease))
+        }
         HealState::Soaking { .. } => {
             // While the app is still down, the next remedy need not wait for the soak of this one.
             let down = desk.look.as_ref().is_some_and(|look| {
@@ -59,7 +62,6 @@ pub(super) fn settle(
             }
         }
         HealState::Undoing { .. } => changes.write(take(&host_lease)),
-        HealState::Rechecking { .. } => changes.write(give(&host_lease)),
         HealState::Cured { .. }
         | HealState::NotCured { .. }
         | HealState::Kept { .. }
@@ -122,6 +124,9 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
     if before.state.is_end() {
         return changes; // a person decided about an end; it was accounted for already
     }
+    if let (Origin::Approved(id), HealState::Aborted { cause }) = (&heal.origin, &heal.state) {
+        changes = end_approval(desk, *id, cause, changes, now);
+    }
     changes = feed_breaker(desk, heal, changes, now);
     changes = move_incidents(desk, heal, changes, now);
     if let HealState::Undone { reason, .. }
@@ -178,6 +183,49 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
         }
     }
     notices(desk, heal, changes, now)
+}
+
+/// What was approved and cannot run any more is not tried again and again: the approval is stale. A lease, a hold or an
+/// open breaker only delays it.
+fn end_approval(
+    desk: &Desk,
+    id: ApprovalId,
+    cause: &AbortCause,
+    changes: Changes,
+    now: &Moment,
+) -> Changes {
+    let stale = match cause {
+        AbortCause::SymptomGone | AbortCause::TargetChanged(_) => true,
+        AbortCause::Denied { guard, .. } => !matches!(
+            guard,
+            GuardName::Lease
+                | GuardName::Hold
+                | GuardName::Breaker
+                | GuardName::Room
+                | GuardName::HostIdentity
+        ),
+        AbortCause::BackupFailed(_) | AbortCause::NeverRan(_) => false,
+    };
+    let granted = desk
+        .approval(id)
+        .filter(|approval| approval.state == ApprovalState::Granted);
+    match granted {
+        Some(approval) if stale => {
+            let ended = Approval {
+                state: ApprovalState::Stale,
+                ended: Some(now.clone()),
+                waits_for: None,
+                ..approval.clone()
+            };
+            let detail = json!({"why": "what was approved cannot run any more"});
+            changes.write(Write::Approval(Box::new(ended))).audit(
+                "approval_stale",
+                &format!("approval:{id}"),
+                detail,
+            )
+        }
+        Some(_) | None => changes,
+    }
 }
 
 fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes {
@@ -253,8 +301,24 @@ fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) 
             HealState::UndoFailed { .. } => {
                 (IncidentState::Escalated, "undo failed: a person must look")
             }
-            _ if request => (IncidentState::Closed, "what was asked for did not succeed"),
-            _ => (IncidentState::Open, "not cured by this heal"),
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. }
+            | HealState::NotCured { .. }
+            | HealState::Undone { .. }
+            | HealState::Aborted { .. } => {
+                if request {
+                    (IncidentState::Closed, "what was asked for did not succeed")
+                } else {
+                    (IncidentState::Open, "not cured by this heal")
+                }
+            }
         };
         let cured = matches!(heal.state, HealState::Cured { .. });
         // A cure may be tried again, should it not last.
@@ -293,7 +357,17 @@ fn notices(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes 
         HealState::Aborted {
             cause: AbortCause::BackupFailed(_),
         } => Some("no backup, so nothing was done"),
-        _ => None,
+        HealState::Admitted
+        | HealState::Protected { .. }
+        | HealState::Acting { .. }
+        | HealState::InDoubt { .. }
+        | HealState::Settling { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. }
+        | HealState::Cured { .. }
+        | HealState::Aborted { .. } => None,
     };
     let Some(what) = wants_person else {
         return changes;

@@ -62,7 +62,7 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
     if let Some(wake) = granted(desk).await? {
         return Ok(Some(wake));
     }
-    if is_busy(desk) || desk.shared.observing().is_some() {
+    if desk.shared.observing().is_some() || is_busy(desk) {
         return Ok(None);
     }
     let items = desk.plan.auto_heal.clone();
@@ -111,6 +111,9 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
 
 /// Admits what persons granted.
 pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
+    if desk.shared.observing().is_some() {
+        return Ok(None);
+    }
     let ready = desk
         .approvals
         .iter()
@@ -166,9 +169,9 @@ pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError
 
 /// Is a heal in the way? One that soaks is not, once it gave its lease back because the app is still down.
 pub(super) fn is_busy(desk: &Desk) -> bool {
-    desk.heals.iter().any(|heal| match heal.state {
-        HealState::Soaking { .. } => !desk.is_down(),
-        ref state => !state.is_end(),
+    desk.heals.iter().any(|heal| {
+        let steps_aside = matches!(heal.state, HealState::Soaking { .. }) && desk.is_down();
+        !heal.state.is_end() && !steps_aside
     })
 }
 
@@ -340,7 +343,7 @@ async fn tell_denied(
     }
     let line = format!("{}{when}: {}", item.action, denied.shown());
     if desk.next.get(&incident.id) != Some(&line) {
-        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied for now");
+        tracing::info!(app = %desk.app.name, action = %item.action, guard = %denied.guard(), reason = denied.shown(), "heal denied");
     }
     desk.next.insert(incident.id, line);
     if let (Some(again), false) = (again, blocked) {

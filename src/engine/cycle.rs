@@ -16,12 +16,15 @@ use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::time::Moment;
-use crate::seam::Write;
+use crate::seam::{StoreError, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// One turn. Gives the moment of the next one.
+///
+/// # Errors
+/// When the store refuses or fails; the desk is then made anew from what is stored, or the daemon ends.
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
@@ -34,6 +37,10 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     {
         match life::advance(desk, id).await {
             Ok(wake) => wakes.push(wake),
+            // Another app of this host holds its lease: nothing was written, and the step is taken again.
+            Err(EngineError::Store(StoreError::Conflict { what })) if what.contains("lease") => {
+                wakes.push(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
+            }
             Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
             Err(error) => return Err(error),
         }

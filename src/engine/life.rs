@@ -16,7 +16,8 @@ use super::{accounts, gate};
 use crate::act::{self, Progress, Started};
 use crate::model::check::Round;
 use crate::model::heal::{
-    Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport, Unsettled,
+    AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport,
+    Unsettled,
 };
 use crate::model::id::{BackupId, HealId};
 use crate::model::incident::IncidentKind;
@@ -84,13 +85,14 @@ fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
         .held(&desk.app.name, &desk.app.host, &desk.now())
         .is_some();
     let by_person = matches!(heal.origin, Origin::Requested(_) | Origin::Rollback { .. });
-    match heal.state {
+    let finishes = matches!(
+        heal.state,
         HealState::Acting { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => false,
-        _ => held && !by_person,
-    }
+            | HealState::InDoubt { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. }
+    );
+    held && !by_person && !finishes
 }
 
 /// The only way a heal's state changes: one transaction with its journal row, audit row and all that follows.
@@ -136,17 +138,46 @@ fn prepare(
     Ok((moved, changes))
 }
 
+/// One line for the journal, with the stable text that its message id belongs to, and one for the event stream.
 fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
-    tracing::info!(
-        app = %after.app, heal_id = %after.id, action = %after.action.name,
-        from = before.state.name(), state = after.state.name(), reason = %after.message, "heal moved"
-    );
-    if after.state.is_end() {
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                app = %after.app, host = %after.host, heal_id = %after.id, action = %after.action.name,
+                risk = %after.action.risk, from = before.state.name(), state = after.state.name(),
+                reason = %after.message, $text
+            )
+        };
+    }
+    match &after.state {
+        HealState::Admitted
+        | HealState::InDoubt { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. } => line!(info, "heal moved"),
+        HealState::Protected { .. } => line!(info, "backup verified"),
+        HealState::Acting { .. } => line!(info, "action started"),
+        HealState::Settling { .. } => line!(info, "action ended"),
+        HealState::Cured { .. } => line!(info, "heal cured"),
+        HealState::Undone { .. } => line!(warn, "heal undone"),
+        HealState::UndoFailed { .. } => line!(error, "undo failed"),
+        HealState::Aborted {
+            cause: AbortCause::BackupFailed(_),
+        } => line!(error, "backup failed"),
+        HealState::NotCured { .. }
+        | HealState::Kept { .. }
+        | HealState::UndoBlocked { .. }
+        | HealState::Aborted { .. } => line!(warn, "heal ended"),
+    }
+    if let Some(end) = HealEnd::of(&after.state) {
         let took = after
             .moved
-            .since(&after.admitted, Duration::from_secs(7 * 86_400));
-        if let Some(end) = end_of(&after.state) {
-            desk.metrics.heal_ended(end, took);
+            .since(&after.admitted, Duration::from_hours(168));
+        desk.metrics.heal_ended(end, took);
+        desk.next.remove(&after.incident);
+        for linked in &after.linked {
+            desk.next.remove(linked);
         }
     }
     desk.tell(
@@ -159,28 +190,6 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         ),
         Some(after.id),
     );
-}
-
-/// The word for an end in metrics.
-const fn end_of(state: &HealState) -> Option<HealEnd> {
-    match state {
-        HealState::Cured { .. } => Some(HealEnd::Cured),
-        HealState::NotCured { .. } => Some(HealEnd::NotCured),
-        HealState::Kept { .. } => Some(HealEnd::Kept),
-        HealState::Undone { .. } => Some(HealEnd::Undone),
-        HealState::UndoBlocked { .. } => Some(HealEnd::UndoBlocked),
-        HealState::UndoFailed { .. } => Some(HealEnd::UndoFailed),
-        HealState::Aborted { .. } => Some(HealEnd::Aborted),
-        HealState::Admitted
-        | HealState::Protected { .. }
-        | HealState::Acting { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Settling { .. }
-        | HealState::Verifying { .. }
-        | HealState::Soaking { .. }
-        | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => None,
-    }
 }
 
 /// Admitted: a verified backup of what the action may write.
@@ -333,10 +342,7 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
         .action
         .steps
         .iter()
-        .filter_map(|step| match step {
-            healer_agent::step::Step::Put { digest, .. } => Some(*digest),
-            _ => None,
-        })
+        .filter_map(healer_agent::step::Step::staged)
         .collect();
     if let Err(error) = act::stage(&desk.world, &desk.app, login, heal.id, &digests).await {
         let message = format!("a content could not be brought to the target: {error}");
@@ -526,7 +532,7 @@ async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     }
 }
 
-/// InDoubt: the witness settles it, and what never began never will. Nothing is run again.
+/// `InDoubt`: the witness settles it, and what never began never will. Nothing is run again.
 async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Origin::Rollback { .. } = heal.origin {
         return carry_out_rollback(desk, heal).await;
@@ -596,7 +602,8 @@ async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake
         Outcome::Cancelled => format!("{} was cancelled", heal.action.name),
         Outcome::Interrupted => format!("{} was interrupted", heal.action.name),
     };
-    let wrote = finished.effects > 0 && heal.action.writes_files();
+    let changed = finished.effects > 0 || !finished.effects_complete;
+    let wrote = changed && heal.action.writes_files();
     step(desk, heal, Event::Ended { outcome, wrote }, message).await?;
     Ok(Wake::Now)
 }
@@ -652,7 +659,7 @@ async fn settling(
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet")
+                tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet");
             }
         }
     }
@@ -730,7 +737,22 @@ async fn verifying(
             Ok(Wake::Now)
         }
         Verdict::NotCured(text) => {
-            // A person's wish where there was no symptom is undone only when it made something worse.
+            let asked_for = desk
+                .incident(heal.incident)
+                .is_some_and(|incident| incident.kind == IncidentKind::Request);
+            if asked_for {
+                // A person's wish where there was no symptom is undone only when it made something worse.
+                step(
+                    desk,
+                    &heal,
+                    Event::DeadlinePassed {
+                        reason: text.clone(),
+                    },
+                    text,
+                )
+                .await?;
+                return Ok(Wake::Now);
+            }
             let message = text.clone();
             step(
                 desk,
@@ -931,7 +953,7 @@ fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
         (&report.blocked, "unclear"),
     ] {
         if !list.is_empty() {
-            text.push_str(&format!(", {} {word}", list.len()));
+            text.extend([", ", &list.len().to_string(), " ", word]);
         }
     }
     text
@@ -1063,8 +1085,9 @@ async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::Un
     };
     let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await
     {
-        Progress::Finished(finished) => Some(finished.confined),
-        Progress::Interrupted => None,
+        // What the supervisor could not record whole is told by a walk, as if it had died.
+        Progress::Finished(finished) if finished.effects_complete => Some(finished.confined),
+        Progress::Finished(_) | Progress::Interrupted => None,
         Progress::Running { .. } => return Err("its processes are still there".to_owned()),
         Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => {
             return Err(reason);
@@ -1163,13 +1186,19 @@ pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
 
 /// Was the last arrow longer ago than a verdict may take?
 fn deadline_passed(desk: &Desk, heal: &Heal) -> bool {
+    desk.now().is_past(&heal.moved, longest(desk, heal))
+}
+
+/// The longest time that a heal may rest in its state: the verdict deadline, beyond the time the state itself wants.
+pub(super) fn longest(desk: &Desk, heal: &Heal) -> Duration {
     let timing = &desk.app.policy.timing;
-    let longest = timing.verdict_deadline.max(match heal.state {
-        HealState::Soaking { .. } => timing.soak + timing.verdict_deadline,
-        HealState::Settling { .. } => heal.action.settle + timing.verdict_deadline,
-        _ => Duration::ZERO,
-    });
-    desk.now().is_past(&heal.moved, longest)
+    if matches!(heal.state, HealState::Soaking { .. }) {
+        timing.soak + timing.verdict_deadline
+    } else if matches!(heal.state, HealState::Settling { .. }) {
+        heal.action.settle + timing.verdict_deadline
+    } else {
+        timing.verdict_deadline
+    }
 }
 
 fn next_look(desk: &Desk) -> Wake {

@@ -42,7 +42,7 @@ use crate::model::app::App;
 use crate::model::name::{AppName, CheckName};
 use crate::model::time::Moment;
 use crate::seam::store::Restart;
-use crate::seam::{Notifier, Pulse, StoreError, World};
+use crate::seam::{Notifier, Pulse, World};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sd::{Part, Progress};
 use handle::Request;
@@ -303,7 +303,7 @@ impl Seat {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
                 Ok(Err(error)) => {
-                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again")
+                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again");
                 }
                 Err(panic) => {
                     self.metrics.panicked();
@@ -446,6 +446,48 @@ fn of_app<T: Clone + recover::Anchor>(
 }
 
 /// A desk outside of any task, for whoever drives turns by hand: tests on a simulated clock, and benches.
+#[derive(Debug)]
+pub struct ByHand {
+    pub desk: Desk,
+    pub handle: Handle,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl ByHand {
+    /// One turn, with what the housekeeping does for it; gives the moment of the next one.
+    ///
+    /// # Errors
+    /// When the desk cannot go on.
+    pub async fn turn(&mut self) -> Result<Moment, EngineError> {
+        self.handle
+            .shared
+            .end_timed_holds(&self.handle.world)
+            .await?;
+        let wake = cycle::turn(&mut self.desk).await?;
+        board::publish(&self.handle, &self.desk);
+        Ok(wake)
+    }
+
+    /// Waits for what was asked through the [`Handle`], while the desk answers.
+    ///
+    /// # Errors
+    /// When the desk cannot go on.
+    pub async fn ask<T>(&mut self, asked: impl Future<Output = T>) -> Result<T, EngineError> {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut asked => {
+                    board::publish(&self.handle, &self.desk);
+                    return Ok(answer);
+                }
+                Some(request) = self.requests.recv() => requests::answer(&mut self.desk, request).await?,
+            }
+        }
+    }
+}
+
+/// Seats one app at a desk by hand: everything that a start does, without a task. `None`: there is no such app.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -454,7 +496,7 @@ pub async fn desk_by_hand(
     setup: &Setup,
     app: &AppName,
     metrics: Arc<Metrics>,
-) -> Result<Option<(Desk, Handle)>, StoreError> {
+) -> Result<Option<ByHand>, EngineError> {
     let restart = world.store.restart().await?;
     let shared = Arc::new(Shared::default());
     shared.load(&restart, &world.clock.now());
@@ -481,11 +523,12 @@ pub async fn desk_by_hand(
     ) else {
         return Ok(None);
     };
+    let (sender, requests) = mpsc::channel(REQUESTS_MAX);
     let handle = Handle {
         world,
         shared,
-        desks: Arc::default(),
-        board: Arc::new(RwLock::default()),
+        desks: Arc::new(RwLock::new(BTreeMap::from([(app.name.clone(), sender)]))),
+        board: Arc::default(),
         actions: Arc::default(),
         events: broadcast::channel(EVENTS_KEPT).0,
     };
@@ -503,5 +546,12 @@ pub async fn desk_by_hand(
         stop: watch::channel(false).1,
         progress: Arc::default(),
     };
-    Ok(Some((seat.desk(&restart), handle)))
+    let mut desk = seat.desk(&restart);
+    recover::unfinished(&mut desk).await?;
+    board::publish(&handle, &desk);
+    Ok(Some(ByHand {
+        desk,
+        handle,
+        requests,
+    }))
 }

@@ -218,10 +218,7 @@ async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {
 }
 
 async fn before(desk: &Desk, heal: &Heal) -> Result<Manifest, String> {
-    let id = match &heal.state {
-        HealState::Acting { backup } | HealState::InDoubt { backup } => *backup,
-        state => state.backup(),
-    };
+    let id = heal.state.backup();
     Ok(
         manifest(desk, id.ok_or("there is no backup of the present")?)
             .await?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -242,10 +242,15 @@ impl Host for LocalHost {
 /// The agents' state lies in a directory of their user's, 0700, below one that only we can write.
 fn prepare_state(state: &Path, uid: u32, gid: u32) -> io::Result<()> {
     if let Some(parent) = state.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(parent)?;
+        match std::fs::DirBuilder::new().mode(0o700).create(parent) {
+            // Made passable by name, whatever the umask: their users go through it.
+            Ok(()) => {
+                std::fs::File::open(parent)?
+                    .set_permissions(std::fs::Permissions::from_mode(0o711))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
     match std::fs::DirBuilder::new().mode(0o700).create(state) {
         Ok(()) => {
@@ -256,7 +261,7 @@ fn prepare_state(state: &Path, uid: u32, gid: u32) -> io::Result<()> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = std::fs::symlink_metadata(state)?;
-            if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 {
+            if found.is_dir() && found.uid() == uid && found.mode().trailing_zeros() >= 6 {
                 Ok(())
             } else {
                 Err(io::Error::other(

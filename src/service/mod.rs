@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use stacks::{StacksError, read as read_stacks};
 
 /// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_mins(1);
 
 /// Why the daemon does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,10 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let path = &settings.control.socket;
     let socket = control::bind(path, settings.control.group)
         .await
-        .map_err(cannot(format!("the control socket {} cannot be opened", path.display())))?;
+        .map_err(cannot(format!(
+            "the control socket {} cannot be opened",
+            path.display()
+        )))?;
     let (access, latest_access) = watch::channel(Arc::new(Access::of(&settings)));
     let (text, moved) = (Arc::clone(&metrics), Arc::clone(&progress));
     let state = ControlState {
@@ -159,18 +162,18 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             .map_err(cannot("the heartbeat cannot be set up"))?;
         let (clock, progress, every) = (Arc::clone(&clock), Arc::clone(&progress), heartbeat.every);
         helpers.push(tokio::spawn(async move {
-            beat.run(clock.as_ref(), &progress, every).await
+            beat.run(clock.as_ref(), &progress, every).await;
         }));
     }
     if let Some(interval) = sd::watchdog_interval() {
         let (clock, progress) = (Arc::clone(&clock), Arc::clone(&progress));
         helpers.push(tokio::spawn(async move {
-            sd::feed_watchdog(clock.as_ref(), &progress, interval).await
+            sd::feed_watchdog(clock.as_ref(), &progress, interval).await;
         }));
     }
     let status = |count: usize| format!("watching {count} applications");
     sd::ready(&status(setup.apps.len()));
-    tracing::info!(apps = setup.apps.len(), "healerd is ready");
+    tracing::info!(apps = setup.apps.len(), "daemon ready");
 
     let mut ended = Ok(());
     let mut present = Arc::clone(&settings);
@@ -191,7 +194,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                         }
                         Err(error) => {
                             metrics.reloaded(Success::Failed);
-                            tracing::error!(reason = %error, "the new configuration is bad, so nothing was changed");
+                            tracing::error!(reason = %error, "configuration refused");
                         }
                     }
                     sd::ready(&status(present.apps.len()));
@@ -206,6 +209,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         }
     }
     sd::stopping("finishing what is under way");
+    tracing::info!("daemon stopping");
     close.send_replace(true);
     if tokio::time::timeout(STOP_WITHIN, engine.stop())
         .await
@@ -288,7 +292,7 @@ async fn world(
             .policy
             .rate
             .window
-            .max(Duration::from_secs(24 * 3600)),
+            .max(Duration::from_hours(24)),
         notice_repeat: settings.notify.repeat,
         ..Limits::default()
     };
@@ -401,7 +405,10 @@ fn notifier_test(notifier: Option<Arc<dyn Notifier>>, clock: Arc<dyn Clock>) -> 
                 key: format!("test:{}", at.wall_ms),
                 at,
             };
-            notifier.send(&notice).await.map_err(|error| error.to_string())?;
+            notifier
+                .send(&notice)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok("the notice was delivered".to_owned())
         })
     })

@@ -8,4 +8,12 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod service;

@@ -125,8 +125,8 @@ fn each_mistake_is_named_where_it_stands() {
         ),
         (
             "too fast",
-            "check.interval = \"1s\"\n",
-            "`check.interval` is shorter than 5s",
+            "check.interval = \"500ms\"\n",
+            "`check.interval` is shorter than 1s",
         ),
         (
             "an unknown role holder",

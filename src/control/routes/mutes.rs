@@ -16,7 +16,7 @@ use crate::model::name::CheckName;
 use crate::model::time::{Moment, duration_text, wall_of};
 
 /// Longest mute; one that is forgotten ends.
-const MUTE_MAX: Duration = Duration::from_secs(366 * 86_400);
+const MUTE_MAX: Duration = Duration::from_hours(366 * 24);
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(mute, unmute))

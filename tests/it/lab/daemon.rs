@@ -32,11 +32,8 @@ impl Lab {
     /// # Errors
     /// With all that it said, when it ended before its socket was there.
     pub(crate) fn daemon(&self, config: &str, allow: &str) -> Result<Daemon, String> {
+        // Made by the daemon itself.
         let state_dir = self.dir().join("state");
-        if !state_dir.exists() {
-            std::fs::create_dir(&state_dir).expect("root can write");
-            set_mode(&state_dir, 0o700);
-        }
         let socket = self.dir().join("control.sock");
         let file = self.dir().join("healerd.toml");
         let metrics = format!("127.0.0.1:{}", self.port());
@@ -75,6 +72,8 @@ impl Lab {
         let pid = self.spawn(
             "healerd",
             self.as_root(env!("CARGO_BIN_EXE_healerd"))
+                // Its prefix is the configuration's; the command line names the lab as well.
+                .env_remove("HEALERD_LAB")
                 .arg("--config")
                 .arg(self.dir().join("healerd.toml")),
         );

@@ -89,7 +89,7 @@ async fn a_new_directory_is_made_closed_and_a_wrong_kind_of_file_is_refused() {
     SqliteStore::open(&dir, &at(0)).await.unwrap().close().await;
     assert_eq!(
         fs::metadata(&dir).unwrap().permissions().mode() & 0o7777,
-        0o700
+        0o711
     );
 
     let file = parent.path().join("file");

@@ -1,0 +1,3 @@
+//! Stories: what an operator would see, told on the simulated world with the default times.
+
+mod cure;
