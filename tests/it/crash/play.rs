@@ -105,7 +105,12 @@ pub(crate) fn sweep(story: &Story) {
     let mut bad = Vec::new();
     for (Target { name, nth }, run) in locked(&results).drain(..) {
         match run {
-            Some(Ok(Played { killed: true, end, message, .. })) => {
+            Some(Ok(Played {
+                killed: true,
+                end,
+                message,
+                ..
+            })) => {
                 println!("{name} {nth}: {end}: {message}");
             }
             // Later times of a point may depend on how fast things went; the first may not.
@@ -167,12 +172,14 @@ fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played
     }
     let counts = points.counts();
     stage.lab.stop(daemon);
-    Some(judge(story, &stage, target.is_some()).map(|(end, message)| Played {
-        counts,
-        killed: points.has_killed(),
-        end,
-        message,
-    }))
+    Some(
+        judge(story, &stage, target.is_some()).map(|(end, message)| Played {
+            counts,
+            killed: points.has_killed(),
+            end,
+            message,
+        }),
+    )
 }
 
 impl Story {

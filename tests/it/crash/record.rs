@@ -135,7 +135,10 @@ impl Record {
 
     /// Did the supervisor of the last heal die before it could say what it had changed?
     pub(crate) fn was_interrupted(&self) -> bool {
-        let course = self.heals.last().and_then(|healed| healed.heal.state.course());
+        let course = self
+            .heals
+            .last()
+            .and_then(|healed| healed.heal.state.course());
         course.is_some_and(|course| course.outcome == Outcome::Interrupted)
     }
 
