@@ -309,4 +309,8 @@ fn by_component(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests clear away trees of their own"
+)]
 mod tests;

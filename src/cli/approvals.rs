@@ -8,6 +8,7 @@ use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids, table};
 use crate::control::wire::{Approval, ApproveRequest, ReasonRequest};
+use std::fmt::Write as _;
 
 /// Lists them.
 pub(super) async fn all(client: &Client, json: bool, all: bool) -> Result<Output, CliError> {
@@ -172,7 +173,7 @@ fn outcome(approval: &Approval) -> String {
         ("heal", approval.heal_id.clone()),
     ]);
     if let Some(heal) = &approval.heal_id {
-        text.push_str(&format!("next: `healerctl heals {heal}`\n"));
+        write!(text, "next: `healerctl heals {heal}`\n").ok();
     }
     text
 }

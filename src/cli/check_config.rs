@@ -1,5 +1,6 @@
 //! `check-config`: judges a configuration and its stack files without a daemon, and says what cannot work.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -98,12 +99,12 @@ fn refusal(error: &ServiceError) -> CliError {
 fn text(found: &Found) -> String {
     let mut text = String::new();
     for warning in &found.warnings {
-        text.push_str(&format!("warning: {warning}\n"));
+        write!(text, "warning: {warning}\n").ok();
     }
     for line in &found.advice {
-        text.push_str(&format!("{}: {}\n", line.weight, line.text));
+        write!(text, "{}: {}\n", line.weight, line.text).ok();
         for added in line.lines.lines() {
-            text.push_str(&format!("    {added}\n"));
+            write!(text, "    {added}\n").ok();
         }
     }
     let count = match found.applications.len() {

@@ -4,6 +4,7 @@
 //! sentence and its hint; what never reached a daemon becomes `unreachable` or `permission`. Nothing is retried here,
 //! for a request may have been carried out although its answer was lost.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -238,7 +239,7 @@ fn query_text(query: Query<'_>) -> String {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 text.push(char::from(byte));
             } else {
-                text.push_str(&format!("%{byte:02X}"));
+                write!(text, "%{byte:02X}").ok();
             }
         }
     }

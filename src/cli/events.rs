@@ -4,6 +4,7 @@ use super::client::Client;
 use super::output::{CliError, Output, code, print_line};
 use crate::control::wire::EventLine;
 use crate::telemetry::redact::escape;
+use std::fmt::Write as _;
 
 /// Longest line of the stream.
 const LINE_BYTES_MAX: usize = 256 << 10;
@@ -82,7 +83,7 @@ fn shown(data: &str) -> Option<String> {
         escape(&event.text)
     );
     if let Some(heal) = &event.heal_id {
-        line.push_str(&format!("  (heal {})", escape(heal)));
+        write!(line, "  (heal {})", escape(heal)).ok();
     }
     Some(line)
 }

@@ -1,6 +1,7 @@
 //! `healerctl explain`: all about one incident, heal, approval or check, and how they hang together.
 
 use serde::Serialize;
+use std::fmt::Write as _;
 
 use super::client::Client;
 use super::output::{CliError, Output, code};
@@ -11,7 +12,7 @@ use crate::telemetry::redact::escape;
 
 /// What an id stands for.
 enum Found {
-    Incident(Incident),
+    Incident(Box<Incident>),
     Heal(String),
     Approval(String),
 }
@@ -71,7 +72,7 @@ async fn find(client: &Client, given: &str) -> Result<Found, CliError> {
         .into_iter()
         .find(|incident| incident.incident_id == id)
     {
-        return Ok(Found::Incident(incident));
+        return Ok(Found::Incident(Box::new(incident)));
     }
     Ok(if heals.iter().any(|heal| heal.heal_id == id) {
         Found::Heal(id)
@@ -95,7 +96,7 @@ async fn gather(client: &Client, found: Found) -> Result<Whole, CliError> {
             if let Some(id) = approval {
                 whole.approval = Some(approvals::find(client, &id).await?);
             }
-            whole.incident = Some(incident);
+            whole.incident = Some(*incident);
         }
         Found::Heal(id) => {
             let heal = heals::find(client, &id).await?;
@@ -189,7 +190,7 @@ fn about(app: Application, check: &str) -> Option<Checked> {
 fn checked_text(checked: &Checked) -> String {
     let mut text = apps::results(std::slice::from_ref(&checked.check));
     if let Some(fix) = &checked.check.suggested_fix {
-        text.push_str(&format!("suggested: {}\n", escape(fix)));
+        write!(text, "suggested: {}\n", escape(fix)).ok();
     }
     let facts = facts(&checked.check.details);
     text.push_str(&table::list("facts", facts));

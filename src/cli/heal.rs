@@ -45,10 +45,9 @@ pub(super) async fn run(client: &Client, json: bool, args: &HealArgs) -> Result<
         client.post(&path, &request).await?
     };
     let code = match heal.success {
-        Some(true) => code::FINE,
         Some(false) => code::FAILED,
         None if heal.details.ended => code::FAILED,
-        None => code::FINE,
+        Some(true) | None => code::FINE,
     };
     Ok(Output::of(json, &heal, || heals::whole(&heal)).exit(code))
 }

@@ -5,6 +5,7 @@ use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids, table};
 use crate::control::wire::{DecideRequest, Heal, UndoReport};
+use std::fmt::Write as _;
 
 /// Lists heals.
 pub(super) async fn all(client: &Client, json: bool, which: &Which) -> Result<Output, CliError> {
@@ -127,12 +128,14 @@ pub(super) fn whole(heal: &Heal) -> String {
         ));
     }
     if details.waits_for_person {
-        text.push_str(&format!(
+        write!(
+            text,
             "next: `healerctl decide {} keep` or `undo`\n",
             heal.heal_id
-        ));
+        )
+        .ok();
     } else if !details.ended {
-        text.push_str(&format!("next: `healerctl heals {}`\n", heal.heal_id));
+        write!(text, "next: `healerctl heals {}`\n", heal.heal_id).ok();
     }
     text
 }

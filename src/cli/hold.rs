@@ -4,6 +4,7 @@
 //! ends with it; only when that fails does it stay, and is told of.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 
 use super::args::Reason;
@@ -46,7 +47,7 @@ pub(super) async fn hold(
     let Some((program, arguments)) = command.split_first() else {
         return Ok(Output::of(json, &held, || {
             let mut text = list(std::slice::from_ref(&held));
-            text.push_str(&format!("next: `healerctl resume {scope}`\n"));
+            write!(text, "next: `healerctl resume {scope}`\n").ok();
             text
         }));
     };

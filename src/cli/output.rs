@@ -5,6 +5,7 @@
 //! here only colour is added, and only where a terminal is looked at.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use serde::Serialize;
@@ -150,11 +151,11 @@ impl Output {
     pub fn error(error: &CliError, json: bool) -> Self {
         let mut stderr = format!("error: {}\n", ended(&error.message));
         for cause in &error.causes {
-            stderr.push_str(&format!("  cause: {}\n", ended(cause)));
+            write!(stderr, "  cause: {}\n", ended(cause)).ok();
         }
         if let Some(hint) = &error.hint {
             for line in hint.lines() {
-                stderr.push_str(&format!("  hint: {}\n", ended(line)));
+                write!(stderr, "  hint: {}\n", ended(line)).ok();
             }
         }
         Self {
@@ -253,7 +254,7 @@ fn paint(text: &str) -> String {
         };
         if let Some(colour) = colour {
             let style = anstyle::Style::new().fg_color(Some(colour.into()));
-            out.push_str(&format!("{style}{word}{style:#}"));
+            write!(out, "{style}{word}{style:#}").ok();
             out.push_str(&piece[word.len()..]);
         } else {
             out.push_str(piece);
@@ -292,7 +293,7 @@ pub fn json_text(value: &impl Serialize) -> String {
             for letter in text.chars() {
                 // A line feed stands only between values here; inside a text it is escaped already.
                 if letter.is_control() && letter != '\n' {
-                    out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+                    write!(out, "\\u{:04x}", u32::from(letter)).ok();
                 } else {
                     out.push(letter);
                 }

@@ -19,6 +19,10 @@ mod users;
 mod value;
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files, start programs and read the real clock"
+)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

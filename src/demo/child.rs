@@ -65,9 +65,8 @@ impl Daemon {
         let mut waited = Duration::ZERO;
         loop {
             let answer = client.get::<Status>("/status", &[]).await;
-            let error = match answer {
-                Ok(_) => return Ok(daemon),
-                Err(error) => error,
+            let Err(error) = answer else {
+                return Ok(daemon);
             };
             if let Some(status) = daemon
                 .child

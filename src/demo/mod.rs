@@ -148,8 +148,8 @@ async fn on_stage(stage: &Stage, promises: &mut Promises) -> anyhow::Result<()> 
         say("  The daemon's last words:");
         say(&daemon.last_words());
     }
-    let stopped = daemon.stop().await?;
-    promises.claim("the daemon stopped when it was asked to", stopped);
+    let orderly = daemon.stop().await?;
+    promises.claim("the daemon stopped when it was asked to", orderly);
     let state = stage.path().join("state/state.db");
     let whole = match audit::verify(&state, None).await {
         Ok(report) if report.is_whole() && report.rows > 0 => Ok(()),

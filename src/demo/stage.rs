@@ -3,6 +3,7 @@
 //! As root the applications belong to an unprivileged user, as on a real server; as anybody else everything is the
 //! caller's own.
 
+use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -216,12 +217,10 @@ vault_bytes_max = "64MiB"
 "#
         );
         for app in ["shop", "blog", "wiki", "forum"] {
-            text.push_str(&format!(
-                "[app.{app}]\npath = \"{folder}/apps/{app}\"\nstack = \"demo_{app}\"\nuser = \"{}\"\n",
-                self.owner.name
-            ));
+            write!(text, "[app.{app}]\npath = \"{folder}/apps/{app}\"\nstack = \"demo_{app}\"\nuser = \"{}\"\n",
+                self.owner.name).ok();
             if app == "shop" {
-                text.push_str(&format!("url = \"{shop_url}\"\n"));
+                write!(text, "url = \"{shop_url}\"\n").ok();
             }
         }
         write(&self.config(), &text, 0o600)

@@ -140,6 +140,10 @@ impl Desk {
     }
 
     /// Begins a transaction of the daemon's own.
+    #[expect(
+        clippy::unused_self,
+        reason = "a desk's own word for a transaction in the daemon's name"
+    )]
     pub(super) fn changes(&self, now: &Moment) -> Changes {
         Changes::new(now.clone(), "healerd")
     }
@@ -150,7 +154,7 @@ impl Desk {
         let began = self.now();
         self.world.store.apply(changes).await?;
         self.metrics
-            .committed(self.now().since(&began, Duration::from_secs(600)));
+            .committed(self.now().since(&began, Duration::from_mins(10)));
         self.remember_all(writes);
         Ok(())
     }
@@ -370,12 +374,13 @@ impl Desk {
         use crate::model::heal::HealState;
         self.heals.retain(|heal| match &heal.state {
             HealState::Kept { decided, .. } => decided.is_none(),
-            HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
             HealState::Cured { .. }
             | HealState::NotCured { .. }
             | HealState::Undone { .. }
             | HealState::Aborted { .. } => false,
-            HealState::Admitted
+            HealState::UndoBlocked { .. }
+            | HealState::UndoFailed { .. }
+            | HealState::Admitted
             | HealState::Protected { .. }
             | HealState::Acting { .. }
             | HealState::InDoubt { .. }

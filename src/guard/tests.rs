@@ -952,7 +952,7 @@ fn grace_follows_a_boot_and_a_deploy_for_ten_minutes() {
         (
             "600 s after the boot",
             |case| {
-                case.host.as_mut().unwrap().uptime = Duration::from_secs(600);
+                case.host.as_mut().unwrap().uptime = Duration::from_mins(10);
             },
             &[],
         ),

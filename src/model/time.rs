@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn elapsed_time_never_exceeds_the_period_and_never_goes_back() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         for (case, now, then, want_ms) in [
             (
                 "same boot, wall stepped back ten years",

@@ -26,4 +26,8 @@ pub use self::present::{
 pub use self::restore::{Undone, stage, undo_on_host};
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files, start programs and read the real clock"
+)]
 mod tests;

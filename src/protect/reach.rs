@@ -251,13 +251,7 @@ impl<'a> Reach<'a> {
                 offset,
                 budget,
             };
-            let reply = self
-                .ask(request, Vec::new())
-                .await
-                .map_err(|error| match error {
-                    ProtectError::Host(HostError::Refused { refusal, .. }) => refused(refusal),
-                    other => PullError::Other(other),
-                })?;
+            let reply = self.ask(request, Vec::new()).await.map_err(pull_error)?;
             let Answer::Read { end } = reply.answer else {
                 return Err(PullError::Other(self.strange()));
             };
@@ -281,6 +275,15 @@ impl<'a> Reach<'a> {
             return Err(self.strange());
         };
         Ok(free_bytes)
+    }
+}
+
+/// A refusal says something about the file; everything else about the way to it.
+fn pull_error(error: ProtectError) -> PullError {
+    if let ProtectError::Host(HostError::Refused { refusal, .. }) = error {
+        refused(refusal)
+    } else {
+        PullError::Other(error)
     }
 }
 

@@ -465,4 +465,8 @@ fn at(point: &str) {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests clear away trees of their own"
+)]
 mod tests;

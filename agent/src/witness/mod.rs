@@ -396,7 +396,7 @@ impl Witness {
         let aside = self.state.join(WITNESS).join(format!(".gone-{heal}"));
         let gone = fs::rename(&directory, &aside)
             .and_then(|()| files::sync_directory(&self.state.join(WITNESS)))
-            .and_then(|()| fs::remove_dir_all(&aside));
+            .and_then(|()| remove_record(&aside));
         gone.map_err(|error| system("forget the heal", &error))
     }
 }
@@ -426,6 +426,15 @@ fn state_in(directory: &Path) -> io::Result<WitnessState> {
         step,
         same_boot: boot_id()? == intent.boot_id,
     })
+}
+
+/// Removes a record that was moved aside; it lies in the agent's own state.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the witness's own directory, not a tree of an application"
+)]
+fn remove_record(aside: &Path) -> io::Result<()> {
+    fs::remove_dir_all(aside)
 }
 
 #[cfg(test)]

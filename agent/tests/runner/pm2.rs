@@ -32,6 +32,7 @@ impl Pm2 {
         std::fs::create_dir(&programs).unwrap();
         let pm2 = programs.join("pm2");
         std::fs::write(&pm2, PM2).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a program of the test's own")]
         std::fs::copy("/bin/sleep", programs.join("node")).unwrap();
         std::fs::set_permissions(&pm2, std::fs::Permissions::from_mode(0o755)).unwrap();
         if rustix::process::geteuid().is_root() {

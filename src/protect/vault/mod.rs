@@ -22,6 +22,10 @@ mod record;
 mod shelf;
 mod sweep;
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files, start programs and read the real clock"
+)]
 mod tests;
 
 use std::collections::HashSet;

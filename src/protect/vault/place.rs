@@ -129,6 +129,10 @@ fn parents(real: &Path, owner: u32) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files, start programs and read the real clock"
+)]
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -26,6 +26,10 @@ mod stops;
 mod writer;
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files, start programs and read the real clock"
+)]
 mod tests;
 
 use std::path::Path;

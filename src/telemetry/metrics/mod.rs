@@ -9,6 +9,7 @@ mod serve;
 mod set;
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "promtool judges what is exposed")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

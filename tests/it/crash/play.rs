@@ -14,7 +14,7 @@ use super::stage::{APP, Plot, Stage};
 use crate::lab::{self, wait_for};
 
 /// A run that did not come to rest by then never will: every deadline of its configuration has passed.
-const REST_WITHIN: Duration = Duration::from_secs(60);
+const REST_WITHIN: Duration = Duration::from_mins(1);
 
 /// Between two looks at the record.
 const LOOK: Duration = Duration::from_millis(100);
