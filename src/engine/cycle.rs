@@ -25,6 +25,7 @@ use std::time::Duration;
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
+    life::undo_asked(desk).await?;
     for id in desk
         .heals
         .iter()

@@ -94,6 +94,41 @@ fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
     }
 }
 
+/// A resume that asked for undo: what the hold froze after its action is taken back.
+pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
+    let now = desk.now();
+    if desk
+        .shared
+        .held(&desk.app.name, &desk.app.host, &now)
+        .is_some()
+    {
+        return Ok(()); // another hold still covers it
+    }
+    let Some(asked) = desk.shared.take_undo_asked(&desk.app.name) else {
+        return Ok(());
+    };
+    let frozen: Vec<_> = desk
+        .heals
+        .iter()
+        .filter(|heal| {
+            let by_person = matches!(heal.origin, Origin::Requested(_) | Origin::Rollback { .. });
+            let acted = matches!(
+                heal.state,
+                HealState::Settling { .. }
+                    | HealState::Verifying { .. }
+                    | HealState::Soaking { .. }
+            );
+            acted && !by_person
+        })
+        .cloned()
+        .collect();
+    for heal in frozen {
+        let reason = UndoReason::Person(asked.clone());
+        step(desk, &heal, Event::FoundBad { reason }, asked.clone()).await?;
+    }
+    Ok(())
+}
+
 /// The only way a heal's state changes: one transaction with its journal row, audit row and all that follows.
 pub(super) async fn step(
     desk: &mut Desk,
