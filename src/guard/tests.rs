@@ -704,6 +704,12 @@ fn an_approval_is_for_exactly_one_action_on_one_target_and_once() {
             false,
         ),
         (
+            "another release",
+            Risk::High,
+            |case| case.look.as_mut().unwrap().0.roots = vec!["/srv/shop/2".to_owned()],
+            false,
+        ),
+        (
             "an hour after it was granted",
             Risk::High,
             |case| case.rows.approvals[0].granted = Some(at(NOW - 3600)),
