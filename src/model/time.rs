@@ -64,7 +64,11 @@ impl Moment {
         if self.boot_id == now.boot_id {
             return self.clone();
         }
-        let age_ms = now.wall_ms.saturating_sub(self.wall_ms).max(now.boot_ms).max(0);
+        let age_ms = now
+            .wall_ms
+            .saturating_sub(self.wall_ms)
+            .max(now.boot_ms)
+            .max(0);
         Self {
             boot_id: now.boot_id.clone(),
             boot_ms: now.boot_ms.saturating_sub(age_ms),

@@ -21,7 +21,8 @@ use healerd::engine::{ByHand, Desk, EngineError, EventLine, Handle, OpError, Set
 use healerd::guard::mode::Modes;
 use healerd::model::app::{App, Schedule};
 use healerd::model::approval::{Approval, ApprovalState, Person};
-use healerd::model::heal::{Heal, HealState};
+use healerd::model::breaker::BreakerTransition;
+use healerd::model::heal::{Event, Heal};
 use healerd::model::id::IdMaker;
 use healerd::model::incident::Incident;
 use healerd::model::name::{AppName, HostName};
@@ -147,7 +148,7 @@ impl Sim {
             fuse,
             lives: 0,
             setup,
-            dir: tempfile::tempdir().unwrap(),
+            dir: dir(),
             store: None,
             hand: None,
             events: None,
@@ -335,6 +336,21 @@ impl Sim {
 
     // What happens on the machine.
 
+    /// All clocks now.
+    pub fn clock_now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Time since a moment of this boot.
+    pub fn since(&self, earlier: &Moment) -> Duration {
+        self.clock.now().since(earlier, hours(24 * 365))
+    }
+
+    /// Requests of one kind so far.
+    pub fn calls(&self, verb: &str) -> u32 {
+        self.host.machine().calls.get(verb).copied().unwrap_or(0)
+    }
+
     /// A file appears.
     pub fn write(&self, path: &str, text: &str) {
         let wall_ms = self.clock.now().wall_ms;
@@ -478,6 +494,22 @@ impl Sim {
             .collect()
     }
 
+    /// The journal of a heal as it is stored.
+    pub async fn events(&self, heal: &Heal) -> Vec<(Moment, Event)> {
+        self.store().heal_events(heal.id).await.unwrap()
+    }
+
+    /// Transitions of the breaker, oldest first.
+    pub async fn breaker_history(&self) -> Vec<BreakerTransition> {
+        let mut rows = self
+            .store()
+            .breaker_history(&self.app_name(), 1000)
+            .await
+            .unwrap();
+        rows.sort_by_key(|row| row.at.boot_ms);
+        rows
+    }
+
     /// The journal of a heal: time since the story began, and event.
     pub async fn journal(&self, heal: &Heal) -> String {
         let mut text = String::new();
@@ -513,9 +545,11 @@ pub fn is(desk: &Desk, action: &str, state: &str) -> bool {
         .any(|heal| heal.action.name.as_str() == action && heal.state.name() == state)
 }
 
-/// The word for where a heal is.
-pub fn name(state: &HealState) -> &'static str {
-    state.name()
+/// In memory where there is such a place: what a power cut does to a disk is not simulated here.
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn duration_since(began: &Moment, at: &Moment) -> String {
