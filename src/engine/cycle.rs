@@ -95,11 +95,12 @@ pub(super) async fn seen(
 ) -> Result<(), EngineError> {
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
-    if let Some(last) = &desk.look
-        && last.round.roots != round.roots
-    {
-        desk.deployed = Some(now.clone());
-        tracing::info!(app = %desk.app.name, "the application's paths changed; this is a deploy");
+    desk.note_roots(&round);
+    // The machine that is there at the first look is the one that is adopted, long before anything may run on it.
+    if !desk.shared.is_adopted(&desk.app.host) {
+        desk.shared
+            .host_facts(&desk.world, &desk.app.host, desk.login())
+            .await;
     }
     for result in &round.results {
         desk.metrics

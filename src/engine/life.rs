@@ -712,6 +712,7 @@ async fn settling(
     let pace = desk.app.policy.timing.look;
     match look(desk, Which::Proving(&heal.action.proves)).await {
         Err(reason) => blind(desk, heal, looks, &reason).await,
+        Ok(round) if round.roots != heal.roots => keep_deployed(desk, &heal).await,
         Ok(round) => {
             let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
             if let Some(Verdict::Worse(text)) = early {
@@ -756,6 +757,9 @@ async fn verifying(
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
     };
+    if round.roots != heal.roots {
+        return keep_deployed(desk, &heal).await;
+    }
     let now = desk.now();
     let rollback = matches!(heal.origin, Origin::Rollback { .. });
     match verify::judge(&heal.before, &heal.action.proves, &round) {
@@ -857,6 +861,9 @@ async fn soaking(
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
     };
+    if round.roots != heal.roots {
+        return keep_deployed(desk, &heal).await;
+    }
     let now = desk.now();
     let soak = desk.app.policy.timing.soak + Duration::from_millis(looks.blind_ms);
     let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
@@ -1202,6 +1209,7 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 /// A round for this heal; what it saw also stands on the board.
 async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
     let (round, _) = super::look::round(desk, which).await?;
+    desk.note_roots(&round);
     desk.look = Some(Look {
         round: merged(desk.look.take(), &round),
         at: desk.now(),
@@ -1224,6 +1232,19 @@ pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
         results,
         roots: round.roots.clone(),
     }
+}
+
+/// The paths lead somewhere else than when it was admitted: what the checks say now is about other files, and so would
+/// an undo be. It is left as it is, for a person.
+async fn keep_deployed(desk: &mut Desk, heal: &Heal) -> Result<Wake, EngineError> {
+    let reason =
+        "the application's paths lead somewhere else now; this is a deploy, and nothing is judged or undone alone"
+            .to_owned();
+    let event = Event::DeadlinePassed {
+        reason: reason.clone(),
+    };
+    step(desk, heal, event, reason).await?;
+    Ok(Wake::Now)
 }
 
 /// Was the last arrow longer ago than a verdict may take?
