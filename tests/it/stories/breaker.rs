@@ -161,6 +161,8 @@ async fn restarting_the_daemon_shortens_no_cooldown() {
     sim.pass(minutes(29)).await;
     assert_eq!(sim.desk().breaker.state, BreakerState::Open);
     assert_eq!(sim.ran().len(), 3);
-    sim.pass(minutes(2)).await;
-    assert_eq!(sim.desk().breaker.state, BreakerState::HalfOpen);
+    sim.until("half-open", minutes(2), |desk| {
+        desk.breaker.state == BreakerState::HalfOpen
+    })
+    .await;
 }

@@ -167,3 +167,19 @@ async fn a_symptom_that_is_gone_in_the_last_moment_is_not_healed() {
     assert_eq!(sim.heal("clear_cache").await.state.name(), "Aborted");
     assert!(sim.desk().breaker.failures.is_empty());
 }
+
+#[tokio::test]
+async fn a_deploy_while_a_heal_settles_leaves_it_to_a_person() {
+    let mut sim = Sim::new().await;
+    sim.behaves("clear_cache", writes("cache/data"));
+    sim.write("cache/bad", "garbage");
+    sim.until("settling", minutes(10), |desk| {
+        is(desk, "clear_cache", "Settling")
+    })
+    .await;
+    sim.host.machine().roots = vec!["/srv/shop/releases/2".to_owned()];
+    sim.until("kept", minutes(1), |desk| is(desk, "clear_cache", "Kept"))
+        .await;
+    sim.pass(hours(1)).await;
+    assert_eq!(sim.calls("undo"), 0);
+}
