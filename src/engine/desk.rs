@@ -13,12 +13,12 @@ use crate::catalogue::Stack;
 use crate::decide::incident::Blind;
 use crate::guard::breaker::By;
 use crate::model::app::App;
-use crate::model::approval::Approval;
-use crate::model::breaker::Breaker;
+use crate::model::approval::{Approval, ApprovalState};
+use crate::model::breaker::{Breaker, BreakerState};
 use crate::model::check::Round;
-use crate::model::heal::Heal;
+use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
-use crate::model::incident::Incident;
+use crate::model::incident::{Incident, IncidentState};
 use crate::model::ledger::Bar;
 use crate::model::name::CheckName;
 use crate::model::plan::Plan;
@@ -27,7 +27,7 @@ use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
 use crate::seam::{Changes, Login, StoreError, World, Write};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Success, Trigger};
 
 /// Why a desk cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,10 @@ impl Desk {
     /// One transaction, then the copies in memory that it changed.
     pub(super) async fn commit(&mut self, changes: Changes) -> Result<(), EngineError> {
         let writes = changes.writes.clone();
+        let began = self.now();
         self.world.store.apply(changes).await?;
+        self.metrics
+            .committed(self.now().since(&began, Duration::from_secs(600)));
         self.remember_all(writes);
         Ok(())
     }
@@ -182,7 +185,8 @@ impl Desk {
     /// Brings the copies in memory to what was just stored.
     fn remember(&mut self, write: Write) {
         match write {
-            Write::Heal { heal, .. } => {
+            Write::Heal { heal, event } => {
+                self.count_heal(&heal, event.as_ref());
                 let heal = Heal {
                     version: heal.version + 1,
                     ..*heal
@@ -191,6 +195,7 @@ impl Desk {
                 self.heals.push(heal);
             }
             Write::Incident { incident, .. } => {
+                self.log_incident(&incident);
                 self.incidents.retain(|known| known.id != incident.id);
                 self.incidents.push(*incident);
             }
@@ -200,6 +205,7 @@ impl Desk {
             } => {
                 for transition in &transitions {
                     self.metrics.breaker_moved(transition.from, transition.to);
+                    self.log_breaker(transition.to, &transition.cause);
                     self.tell(
                         "breaker",
                         format!(
@@ -219,6 +225,7 @@ impl Desk {
                     version: approval.version + 1,
                     ..*approval
                 };
+                self.log_approval(&approval);
                 self.approvals.retain(|known| known.id != approval.id);
                 self.approvals.push(approval);
             }
@@ -234,8 +241,8 @@ impl Desk {
             Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
             Write::Due { due, .. } => self.due = due,
             Write::Hold(hold) => self.shared.remember_hold(hold),
-            Write::Backup(_)
-            | Write::BackupRemoved(_)
+            Write::Backup(_) => self.metrics.backup_taken(Success::Ok),
+            Write::BackupRemoved(_)
             | Write::Pin { .. }
             | Write::LeaseTaken(_)
             | Write::LeaseReleased { .. }
@@ -247,6 +254,75 @@ impl Desk {
             | Write::NoticeSent { .. }
             | Write::NoticeFailed { .. }
             | Write::Setting { .. } => {}
+        }
+    }
+
+    fn count_heal(&self, heal: &Heal, event: Option<&Event>) {
+        match event {
+            None => self.metrics.heal_started(match heal.origin {
+                Origin::Unattended => Trigger::Daemon,
+                Origin::Requested(_) | Origin::Approved(_) | Origin::Rollback { .. } => {
+                    Trigger::Person
+                }
+            }),
+            Some(Event::BackupFailed { .. }) => self.metrics.backup_taken(Success::Failed),
+            Some(_) => {}
+        }
+    }
+
+    /// Says what became of an incident, when its state is another than before.
+    fn log_incident(&self, incident: &Incident) {
+        if self.incident(incident.id).map(|known| known.state) == Some(incident.state) {
+            return;
+        }
+        macro_rules! log {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    app = %incident.app, host = %self.app.host, incident = %incident.id,
+                    check = incident.check.as_ref().map_or("", CheckName::as_str),
+                    status = %incident.status, reason = %incident.message, $message
+                )
+            };
+        }
+        match incident.state {
+            IncidentState::Open => log!(warn, "incident opened"),
+            IncidentState::Closed => log!(info, "incident closed"),
+            IncidentState::Escalated => log!(error, "incident escalated"),
+            IncidentState::Healing | IncidentState::Watching => {}
+        }
+    }
+
+    fn log_breaker(&self, to: BreakerState, cause: &str) {
+        match to {
+            BreakerState::Open => {
+                tracing::warn!(app = %self.app.name, reason = cause, "breaker opened");
+            }
+            BreakerState::Closed => {
+                tracing::info!(app = %self.app.name, reason = cause, "breaker closed");
+            }
+            BreakerState::HalfOpen => {}
+        }
+    }
+
+    /// Says what became of an approval, when its state is another than before.
+    fn log_approval(&self, approval: &Approval) {
+        if self.approval(approval.id).map(|known| known.state) == Some(approval.state) {
+            return;
+        }
+        macro_rules! log {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    app = %self.app.name, approval = %approval.id,
+                    action = %approval.bound.action.name, $message
+                )
+            };
+        }
+        match approval.state {
+            ApprovalState::Pending => log!(warn, "approval needed"),
+            ApprovalState::Granted => log!(info, "approval granted"),
+            ApprovalState::Rejected => log!(info, "approval rejected"),
+            ApprovalState::Expired => log!(warn, "approval expired"),
+            ApprovalState::Used | ApprovalState::Stale => {}
         }
     }
 
@@ -305,7 +381,19 @@ impl Desk {
         self.heals.retain(|heal| match &heal.state {
             HealState::Kept { decided, .. } => decided.is_none(),
             HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
-            state => !state.is_end(),
+            HealState::Cured { .. }
+            | HealState::NotCured { .. }
+            | HealState::Undone { .. }
+            | HealState::Aborted { .. } => false,
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. } => true,
         });
         self.incidents
             .retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);

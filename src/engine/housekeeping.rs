@@ -2,7 +2,7 @@
 //! commit that proves the store alive.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,6 +13,7 @@ use super::handle::{AppView, Handle, Health};
 use crate::model::breaker::BreakerState;
 use crate::model::id::BackupId;
 use crate::model::incident::IncidentState;
+use crate::model::time::Moment;
 use crate::model::word::HealingMode;
 use crate::protect::retention;
 use crate::seam::store::Query;
@@ -23,6 +24,12 @@ use crate::telemetry::sd::{Part, Progress};
 
 const EVERY: Duration = Duration::from_secs(5);
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often the vault is counted, which reads a row for each backup.
+const BACKUPS_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the head of the audit log is told to the journal, which whoever can write the database cannot rewrite.
+const HEAD_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until stopped.
 pub(super) async fn keep(
@@ -36,6 +43,8 @@ pub(super) async fn keep(
     let clock = Arc::clone(&handle.world.clock);
     let mut retained = clock.now();
     let mut told = Told::default();
+    let mut published: Option<Moment> = None;
+    let mut counted: Option<Moment> = None;
     loop {
         tokio::select! {
             _ = stop.changed() => return,
@@ -47,6 +56,24 @@ pub(super) async fn keep(
                 return;
             }
             tracing::warn!(reason = %error, "housekeeping failed and is tried again");
+        }
+        let now = clock.now();
+        if published
+            .as_ref()
+            .is_none_or(|last| now.is_past(last, HEAD_EVERY))
+        {
+            publish_head(&handle).await;
+            published = Some(now);
+        }
+        let now = clock.now();
+        if counted
+            .as_ref()
+            .is_none_or(|last| now.is_past(last, BACKUPS_EVERY))
+        {
+            counted = Some(now);
+            if let Err(error) = count_backups(&handle, &metrics).await {
+                tracing::warn!(reason = %error, "backups could not be counted");
+            }
         }
         if clock.now().is_past(&retained, RETENTION_EVERY) {
             retained = clock.now();
@@ -69,6 +96,9 @@ async fn once(
     world.store.touch().await?;
     progress.advance(Part::Store);
     progress.advance(Part::Reaper);
+    if is_at_rest(handle) {
+        progress.advance(Part::Scheduler);
+    }
     if let Some((sequence, hash)) = world.store.audit_head().await? {
         metrics.set_audit_head(sequence, &hash);
     }
@@ -85,6 +115,26 @@ async fn once(
         .await?;
     }
     Ok(())
+}
+
+/// With this line `healerctl audit verify --head` finds a log that was cut off.
+async fn publish_head(handle: &Handle) {
+    if let Ok(Some((sequence, hash))) = handle.world.store.audit_head().await {
+        tracing::info!(head = format!("{sequence}:{hash}"), "audit head");
+    }
+}
+
+/// Had no desk anything to do, so that the scheduler rightly stood still?
+fn is_at_rest(handle: &Handle) -> bool {
+    let apps = handle.apps();
+    let now = handle.world.clock.now();
+    let all_seated = handle
+        .desks
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .keys()
+        .all(|name| apps.iter().any(|app| app.name == *name));
+    all_seated && apps.iter().all(|app| app.due.boot_ms > now.boot_ms)
 }
 
 /// Gauges over all apps, from the board.
@@ -126,6 +176,12 @@ fn count(handle: &Handle, metrics: &Metrics) {
             .filter(|heal| !heal.state.is_end())
             .count() as u64,
     );
+    let unseen: BTreeSet<_> = apps
+        .iter()
+        .filter(|app| app.unseen.is_some())
+        .map(|app| &app.host)
+        .collect();
+    metrics.set_hosts_unreachable(unseen.len() as u64);
     metrics.set_holds(handle.holds().len() as u64);
     let now = handle.world.clock.now();
     let waiting: Vec<_> = apps.iter().flat_map(|app| &app.approvals).collect();
@@ -134,6 +190,35 @@ fn count(handle: &Handle, metrics: &Metrics) {
         .map(|since| now.since(since, Duration::from_secs(30 * 86_400)))
         .max();
     metrics.set_approvals(waiting.len() as u64, oldest.unwrap_or_default());
+}
+
+/// What lies in the vault.
+async fn count_backups(handle: &Handle, metrics: &Metrics) -> Result<(), StoreError> {
+    let query = Query {
+        app: None,
+        open_only: false,
+        limit: 100_000,
+    };
+    let rows = handle.world.store.backups(query).await?;
+    let now = handle.world.clock.now();
+    let age = |moment: Option<&Moment>| {
+        moment.map_or(Duration::ZERO, |moment| {
+            now.since(moment, Duration::from_secs(3_650 * 86_400))
+        })
+    };
+    metrics.set_backups(
+        rows.iter().map(|row| row.stored_bytes).sum(),
+        rows.len() as u64,
+        age(rows
+            .iter()
+            .map(|row| &row.taken)
+            .max_by_key(|taken| taken.wall_ms)),
+        age(rows
+            .iter()
+            .map(|row| &row.verified)
+            .min_by_key(|verified| verified.wall_ms)),
+    );
+    Ok(())
 }
 
 /// Removes what retention lets go: first the row, then the bytes.

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use stacks::{StacksError, read as read_stacks};
 
 /// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_mins(1);
 
 /// Why the daemon does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -162,18 +162,18 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             .map_err(cannot("the heartbeat cannot be set up"))?;
         let (clock, progress, every) = (Arc::clone(&clock), Arc::clone(&progress), heartbeat.every);
         helpers.push(tokio::spawn(async move {
-            beat.run(clock.as_ref(), &progress, every).await
+            beat.run(clock.as_ref(), &progress, every).await;
         }));
     }
     if let Some(interval) = sd::watchdog_interval() {
         let (clock, progress) = (Arc::clone(&clock), Arc::clone(&progress));
         helpers.push(tokio::spawn(async move {
-            sd::feed_watchdog(clock.as_ref(), &progress, interval).await
+            sd::feed_watchdog(clock.as_ref(), &progress, interval).await;
         }));
     }
     let status = |count: usize| format!("watching {count} applications");
     sd::ready(&status(setup.apps.len()));
-    tracing::info!(apps = setup.apps.len(), "healerd is ready");
+    tracing::info!(apps = setup.apps.len(), "daemon ready");
 
     let mut ended = Ok(());
     let mut present = Arc::clone(&settings);
@@ -194,7 +194,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                         }
                         Err(error) => {
                             metrics.reloaded(Success::Failed);
-                            tracing::error!(reason = %error, "the new configuration is bad, so nothing was changed");
+                            tracing::error!(reason = %error, "configuration refused");
                         }
                     }
                     sd::ready(&status(present.apps.len()));
@@ -209,6 +209,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         }
     }
     sd::stopping("finishing what is under way");
+    tracing::info!("daemon stopping");
     close.send_replace(true);
     if tokio::time::timeout(STOP_WITHIN, engine.stop())
         .await
@@ -287,11 +288,7 @@ async fn world(
     let dir = &settings.daemon.state_dir;
     let now = clock.now();
     let limits = Limits {
-        history_of_guards: settings
-            .policy
-            .rate
-            .window
-            .max(Duration::from_secs(24 * 3600)),
+        history_of_guards: settings.policy.rate.window.max(Duration::from_hours(24)),
         notice_repeat: settings.notify.repeat,
         ..Limits::default()
     };

@@ -251,7 +251,8 @@ fn journal_bytes(record: &Record) -> Vec<u8> {
     };
     let mut text = format!(
         "PRIORITY={priority}\nSYSLOG_IDENTIFIER=healerd\nMESSAGE={}\nHEALERD_TARGET={}\n",
-        record.message, record.target
+        headline(record),
+        record.target
     );
     if let Some(id) = message_id(&record.message) {
         text.push_str("MESSAGE_ID=");
@@ -266,6 +267,22 @@ fn journal_bytes(record: &Record) -> Vec<u8> {
         text.push('\n');
     }
     text.into_bytes()
+}
+
+/// What `journalctl` and `systemctl status` show without being asked for fields: whom it is about, what, and why.
+fn headline(record: &Record) -> String {
+    let field = |name: &str| record.fields.get(name).filter(|text| !text.is_empty());
+    let mut line = String::new();
+    if let Some(app) = field("app") {
+        line.push_str(app);
+        line.push_str(": ");
+    }
+    line.push_str(&record.message);
+    if let Some(reason) = field("reason") {
+        line.push_str(": ");
+        line.push_str(reason);
+    }
+    line
 }
 
 /// Field names of the journal: capitals, digits, underscores, at most 64 with our prefix. `heal_id` is `HEAL`.
@@ -359,7 +376,7 @@ mod tests {
         let text = std::str::from_utf8(&bytes[..length]).unwrap();
         for want in [
             "PRIORITY=3\n",
-            "MESSAGE=action started\n",
+            "MESSAGE=shop: action started: a\\nb\n",
             "MESSAGE_ID=3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c24\n",
             "HEALERD_APP=shop\n",
             "HEALERD_HEAL=01j\n",

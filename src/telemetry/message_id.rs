@@ -5,21 +5,21 @@
 
 /// Message and id, in order of the loop.
 pub const MESSAGE_IDS: &[(&str, &str)] = &[
-    ("daemon started", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c01"),
     ("daemon ready", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c02"),
     ("daemon stopping", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c03"),
     ("configuration reloaded", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c04"),
     ("configuration refused", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c05"),
-    ("host unreachable", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c10"),
+    ("round failed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c14"),
     ("incident opened", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c11"),
     ("incident closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c12"),
     ("incident escalated", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c13"),
-    ("heal denied", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c20"),
+    ("heal denied", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2a"),
     ("heal admitted", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c21"),
     ("backup verified", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c22"),
     ("backup failed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c23"),
     ("action started", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c24"),
     ("action ended", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c25"),
+    ("heal moved", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2b"),
     ("heal cured", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c26"),
     ("heal undone", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c27"),
     ("undo failed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c28"),
@@ -30,11 +30,12 @@ pub const MESSAGE_IDS: &[(&str, &str)] = &[
     ("approval expired", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c33"),
     ("breaker opened", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c40"),
     ("breaker closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c41"),
-    ("hold set", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c42"),
-    ("hold ended", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c43"),
-    ("mode changed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c44"),
     ("audit head", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c50"),
     ("notice not delivered", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c51"),
+    (
+        "desk panicked and begins again",
+        "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c53",
+    ),
     ("watchdog held back", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c52"),
 ];
 

@@ -285,6 +285,54 @@ fn each_effect_goes_back_or_is_told() {
 }
 
 #[test]
+fn the_time_of_a_directory_goes_back_with_the_member_that_changed_in_it() {
+    let writes = [member("conf/env", WriteKind::Content, false)];
+    let directory = |secs: i64, mode: u32| {
+        let mut entry = state(Content::Directory, 7);
+        entry.meta.mtime.secs = secs;
+        entry.key.mtime.secs = secs;
+        entry.meta.mode = mode;
+        Some(entry)
+    };
+    let inside = effect(
+        "conf/env",
+        Some(file("old")),
+        Some(file("newer")),
+        EffectSource::Native,
+    );
+    let backed_up = [("conf/env", Some(file("old")))];
+    for (case, at, mode, want) in [
+        ("of the member", "conf", 0o755, "back"),
+        ("of something else", "other", 0o755, "others"),
+        ("more than its time", "conf", 0o777, "outside"),
+    ] {
+        let around = effect(
+            at,
+            directory(1, 0o755),
+            directory(2, mode),
+            EffectSource::Native,
+        );
+        let plan = plan(
+            &manifest(&backed_up),
+            &writes,
+            &[around.clone(), inside.clone()],
+            &[],
+            true,
+        );
+        let found = if plan.items.iter().any(|item| item.path == around.path) {
+            "back"
+        } else if plan.others.contains(&around.path) {
+            "others"
+        } else if plan.outside.contains(&around) {
+            "outside"
+        } else {
+            "nowhere"
+        };
+        assert_eq!(found, want, "{case}: {plan:?}");
+    }
+}
+
+#[test]
 fn the_digest_before_comes_from_the_backup() {
     let writes = [member("**", WriteKind::Content, false)];
     let before = without_digest(file("old"));

@@ -8,7 +8,13 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod heals;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]

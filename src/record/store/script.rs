@@ -63,14 +63,33 @@ impl Script {
         self.values.extend(values);
     }
 
+    /// Adds all statements of another one.
+    pub(super) fn append(&mut self, other: Self) {
+        if !self.sql.is_empty() && !other.sql.is_empty() {
+            self.sql.push_str(";\n");
+        }
+        self.sql.push_str(&other.sql);
+        self.values.extend(other.values);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sql.is_empty()
     }
 
     /// Runs all statements up to the first that fails; returns how many rows were changed.
     pub(super) async fn run(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        self.run_with(conn, true).await
+    }
+
+    /// The same for statements that will hardly come together again: they are not kept prepared.
+    pub(super) async fn run_once(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        self.run_with(conn, false).await
+    }
+
+    async fn run_with(self, conn: &mut SqliteConnection, keep: bool) -> Result<u64, sqlx::Error> {
         let arguments = arguments(self.values)?;
         sqlx::query_with(AssertSqlSafe(self.sql), arguments)
+            .persistent(keep)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
@@ -100,6 +119,25 @@ pub(super) async fn rows<const N: usize>(
         .fetch_all(conn)
         .await
         .map_err(failed("read"))
+}
+
+/// Runs several queries at once. The last column of each row is the number of its query, counted from 0; the rows of
+/// each are returned in its place.
+pub(super) async fn rows_of_each<const N: usize, const QUERIES: usize>(
+    conn: &mut SqliteConnection,
+    sql: &'static str,
+    values: [Value; N],
+) -> Result<[Vec<SqliteRow>; QUERIES], StoreError> {
+    let mut each = std::array::from_fn(|_| Vec::new());
+    for row in rows(conn, sql, values).await? {
+        let number = int(&row, row.len().saturating_sub(1))?;
+        let place = usize::try_from(number)
+            .ok()
+            .and_then(|number| each.get_mut(number))
+            .ok_or_else(|| refused("read", format!("there is no query {number}")))?;
+        place.push(row);
+    }
+    Ok(each)
 }
 
 /// Runs one query and returns its first row.

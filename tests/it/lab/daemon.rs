@@ -32,11 +32,8 @@ impl Lab {
     /// # Errors
     /// With all that it said, when it ended before its socket was there.
     pub(crate) fn daemon(&self, config: &str, allow: &str) -> Result<Daemon, String> {
+        // Made by the daemon itself.
         let state_dir = self.dir().join("state");
-        if !state_dir.exists() {
-            std::fs::create_dir(&state_dir).expect("root can write");
-            set_mode(&state_dir, 0o700);
-        }
         let socket = self.dir().join("control.sock");
         let file = self.dir().join("healerd.toml");
         let metrics = format!("127.0.0.1:{}", self.port());
@@ -63,6 +60,15 @@ impl Lab {
         })
     }
 
+    /// A stack file of the lab's own, for the daemons that start after it.
+    pub(crate) fn stack_file(&self, name: &str, text: &str) {
+        let folder = self.dir().join("stacks.d");
+        std::fs::create_dir_all(&folder).expect("root can write");
+        let file = folder.join(format!("{name}.toml"));
+        std::fs::write(&file, text).expect("root can write");
+        set_mode(&file, 0o644);
+    }
+
     /// Starts a daemon again on the state that an earlier one left.
     ///
     /// # Errors
@@ -75,6 +81,8 @@ impl Lab {
         let pid = self.spawn(
             "healerd",
             self.as_root(env!("CARGO_BIN_EXE_healerd"))
+                // Its prefix is the configuration's; the command line names the lab as well.
+                .env_remove("HEALERD_LAB")
                 .arg("--config")
                 .arg(self.dir().join("healerd.toml")),
         );
