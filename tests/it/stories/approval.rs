@@ -161,13 +161,13 @@ async fn a_person_may_ask_for_low_and_medium_in_any_mode() {
 async fn nobody_decides_in_time_and_it_is_not_proposed_again_for_a_week() {
     for (path, within) in [("vendor/stale", hours(24)), ("data/torn", hours(4))] {
         let (mut sim, _) = proposed(path).await;
-        sim.clock.pass(within - seconds(30));
+        sim.clock.pass(within.saturating_sub(seconds(30)));
         sim.pass(seconds(15)).await;
         assert_eq!(states(&sim).await, [ApprovalState::Pending], "{path}");
         sim.pass(seconds(30)).await;
         assert_eq!(states(&sim).await, [ApprovalState::Expired], "{path}");
         assert_eq!(sim.notices("approval_expired").await.len(), 1);
-        sim.clock.pass(hours(7 * 24) - minutes(10));
+        sim.clock.pass(hours(7 * 24).saturating_sub(minutes(10)));
         sim.pass(minutes(5)).await;
         assert_eq!(states(&sim).await.len(), 1, "{path}");
         sim.pass(minutes(10)).await;

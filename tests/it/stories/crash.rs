@@ -126,35 +126,35 @@ async fn run(course: Course, places: &[(usize, Side)]) -> usize {
 }
 
 async fn at_every_place(course: Course) {
-    let places = run(course, &[]).await;
+    let places = Box::pin(run(course, &[])).await;
     assert!(places > 20, "{places}");
     for place in 0..places {
         for side in [Side::Before, Side::After] {
-            run(course, &[(place, side)]).await;
+            Box::pin(run(course, &[(place, side)])).await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_good_heal_survives_a_death_at_every_effect() {
-    at_every_place(Course::Good).await;
+    Box::pin(at_every_place(Course::Good)).await;
 }
 
 #[tokio::test]
 async fn a_useless_heal_is_undone_over_a_death_at_every_effect() {
-    at_every_place(Course::Useless).await;
+    Box::pin(at_every_place(Course::Useless)).await;
 }
 
 #[tokio::test]
 async fn an_approved_heal_runs_once_over_a_death_at_every_effect() {
-    at_every_place(Course::Approved).await;
+    Box::pin(at_every_place(Course::Approved)).await;
 }
 
 /// Recovery may die too: some pairs, spread over all places.
 #[tokio::test]
 async fn a_second_death_during_recovery_changes_nothing() {
     for course in [Course::Good, Course::Useless] {
-        let places = run(course, &[]).await;
+        let places = Box::pin(run(course, &[])).await;
         for first in (0..places).step_by(5) {
             for second in [0, 2, 5] {
                 let side = if first % 2 == 0 {
@@ -162,7 +162,7 @@ async fn a_second_death_during_recovery_changes_nothing() {
                 } else {
                     Side::Before
                 };
-                run(course, &[(first, side), (second, Side::After)]).await;
+                Box::pin(run(course, &[(first, side), (second, Side::After)])).await;
             }
         }
     }

@@ -140,9 +140,24 @@ async fn the_seventh_unattended_action_of_a_day_waits_for_the_first_to_be_a_day_
     assert_eq!(sim.ran().len(), 6);
     let first = first.unwrap();
     let missing = hours(24).checked_sub(sim.since(&first)).unwrap();
-    sim.clock.pass(missing - minutes(2));
+    sim.clock.pass(missing.saturating_sub(minutes(2)));
     sim.pass(minutes(1)).await;
     assert_eq!(sim.ran().len(), 6);
     sim.pass(minutes(3)).await;
     assert_eq!(sim.ran().len(), 7);
+}
+
+#[tokio::test]
+async fn another_dwell_in_a_new_configuration_is_obeyed() {
+    let mut sim = Sim::new().await;
+    sim.configure(|app| app.policy.timing.dwell = seconds(30))
+        .await;
+    sim.until("looked at", seconds(60), |desk| desk.look.is_some())
+        .await;
+    sim.write("cache/bad", "garbage");
+    let took = sim
+        .until("admitted", minutes(10), |desk| !desk.heals.is_empty())
+        .await;
+    // A dwell of 30 s still wants three looks.
+    assert_eq!(took, seconds(90));
 }

@@ -1,6 +1,5 @@
 //! What cannot be seen never acts, and is told once.
 
-use healerd::model::heal::HealState;
 use healerd::model::incident::IncidentKind;
 
 use crate::world::host::{Behaviour, Fault};
@@ -131,22 +130,33 @@ async fn a_lost_answer_is_settled_by_the_witness_and_nothing_runs_twice() {
 }
 
 #[tokio::test]
-async fn a_start_that_never_arrived_never_will_and_is_no_failure() {
+async fn a_start_that_never_arrived_never_will_and_is_neither_a_try_nor_a_failure() {
     let mut sim = Sim::new().await;
     sim.fails("start", Fault::Unreachable);
     sim.write("cache/bad", "garbage");
-    sim.until("cured by the next remedy", minutes(40), |desk| {
-        desk.breaker.cures.len() == 1
-    })
-    .await;
-    assert_eq!(sim.ran(), ["rebuild_cache"]);
-    let first = sim.heal("clear_cache").await;
-    assert!(
-        matches!(first.state, HealState::Aborted { .. }),
-        "{:?}",
-        first.state
-    );
+    sim.until("cured", minutes(40), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    assert_eq!(sim.ran(), ["clear_cache"]);
+    let states: Vec<_> = sim
+        .heals()
+        .await
+        .iter()
+        .map(|heal| heal.state.name())
+        .collect();
+    assert_eq!(states, ["Aborted", "Cured"]);
     assert!(sim.desk().breaker.failures.is_empty());
+}
+
+#[tokio::test]
+async fn starts_that_never_arrive_end_with_the_days_rate() {
+    let mut sim = Sim::new().await;
+    for _ in 0..1000 {
+        sim.fails("start", Fault::Unreachable);
+    }
+    sim.write("cache/bad", "garbage");
+    sim.pass(hours(3)).await;
+    assert!(sim.ran().is_empty());
+    assert_eq!(sim.heals().await.len(), 6);
 }
 
 #[tokio::test]
