@@ -113,7 +113,7 @@ async fn a_short_absence_changes_nothing_about_a_heal() {
 async fn another_machine_behind_the_name_is_only_observed() {
     let mut sim = Sim::new().await;
     sim.pass(seconds(60)).await;
-    sim.host.machine().machine_id = "machine-2".to_owned();
+    sim.host.machine().identity = "machine-2".to_owned();
     sim.write("cache/bad", "garbage");
     sim.pass(hours(1)).await;
     assert!(sim.ran().is_empty());

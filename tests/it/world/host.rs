@@ -66,7 +66,8 @@ pub(crate) struct Machine {
     pub(crate) tree: Tree,
     /// Real directories that the application's paths lead to.
     pub(crate) roots: Vec<String>,
-    pub(crate) machine_id: String,
+    /// Its machine id.
+    pub(crate) identity: String,
     pub(crate) reachable: bool,
     /// Boot clock of the simulation when it booted.
     pub(crate) booted_ms: i64,
@@ -103,7 +104,7 @@ impl SimHost {
         let machine = Machine {
             tree: Tree::default(),
             roots: vec!["/srv/shop/releases/1".to_owned()],
-            machine_id: "machine-1".to_owned(),
+            identity: "machine-1".to_owned(),
             reachable: true,
             booted_ms: 0,
             dark: BTreeSet::new(),
@@ -179,7 +180,7 @@ impl Machine {
                 plain(Answer::Hello(Hello {
                     version: VERSION,
                     boot_id: "host-boot".to_owned(),
-                    machine_id: self.machine_id.clone(),
+                    machine_id: self.identity.clone(),
                     uid: 1001,
                     landlock: 6,
                     uptime_ms,
@@ -360,7 +361,7 @@ impl Machine {
         }
         for (at, text) in &behaviour.writes {
             self.change(&path(at), EffectSource::Walk, &mut effects, |tree, at| {
-                tree.write(at, text.as_bytes(), wall_ms)
+                tree.write(at, text.as_bytes(), wall_ms);
             });
         }
         for at in &behaviour.cures {
@@ -439,7 +440,7 @@ impl Machine {
                 for at in paths {
                     if self.tree.state(at, false).is_some() {
                         self.change(at, EffectSource::Native, effects, |tree, at| {
-                            tree.remove(at)
+                            tree.remove(at);
                         });
                     }
                 }
@@ -453,14 +454,14 @@ impl Machine {
                     };
                     let mode = (state.meta.mode | add.plain) & !remove.plain;
                     self.change(at, EffectSource::Native, effects, |tree, at| {
-                        tree.set_mode(at, mode, wall_ms)
+                        tree.set_mode(at, mode, wall_ms);
                     });
                 }
             }
             Step::Put { path, digest, .. } => {
                 let bytes = self.staged.get(digest).cloned().unwrap_or_default();
                 self.change(path, EffectSource::Native, effects, |tree, at| {
-                    tree.write(at, &bytes, wall_ms)
+                    tree.write(at, &bytes, wall_ms);
                 });
             }
             Step::Run { .. }
