@@ -28,6 +28,7 @@ use std::time::Duration;
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
+    life::undo_asked(desk).await?;
     for id in desk
         .heals
         .iter()
@@ -97,11 +98,12 @@ pub(super) async fn seen(
 ) -> Result<(), EngineError> {
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
-    if let Some(last) = &desk.look
-        && last.round.roots != round.roots
-    {
-        desk.deployed = Some(now.clone());
-        tracing::info!(app = %desk.app.name, "the application's paths changed; this is a deploy");
+    desk.note_roots(&round);
+    // The machine that is there at the first look is the one that is adopted, long before anything may run on it.
+    if !desk.shared.is_adopted(&desk.app.host) {
+        desk.shared
+            .host_facts(&desk.world, &desk.app.host, desk.login())
+            .await;
     }
     for result in &round.results {
         desk.metrics

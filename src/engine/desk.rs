@@ -166,6 +166,16 @@ impl Desk {
         }
     }
 
+    /// Whoever looks first notices that the paths lead somewhere else: a deploy, from which grace is counted.
+    pub(super) fn note_roots(&mut self, round: &Round) {
+        if let Some(last) = &self.look
+            && last.round.roots != round.roots
+        {
+            self.deployed = Some(self.now());
+            tracing::info!(app = %self.app.name, "the application's paths changed; this is a deploy");
+        }
+    }
+
     /// Is an availability check of this app FAIL?
     pub(super) fn is_down(&self) -> bool {
         self.look.as_ref().is_some_and(|look| {

@@ -95,6 +95,41 @@ fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
     held && !by_person && !finishes
 }
 
+/// A resume that asked for undo: what the hold froze after its action is taken back.
+pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
+    let now = desk.now();
+    if desk
+        .shared
+        .held(&desk.app.name, &desk.app.host, &now)
+        .is_some()
+    {
+        return Ok(()); // another hold still covers it
+    }
+    let Some(asked) = desk.shared.take_undo_asked(&desk.app.name) else {
+        return Ok(());
+    };
+    let frozen: Vec<_> = desk
+        .heals
+        .iter()
+        .filter(|heal| {
+            let by_person = matches!(heal.origin, Origin::Requested(_) | Origin::Rollback { .. });
+            let acted = matches!(
+                heal.state,
+                HealState::Settling { .. }
+                    | HealState::Verifying { .. }
+                    | HealState::Soaking { .. }
+            );
+            acted && !by_person
+        })
+        .cloned()
+        .collect();
+    for heal in frozen {
+        let reason = UndoReason::Person(asked.clone());
+        step(desk, &heal, Event::FoundBad { reason }, asked.clone()).await?;
+    }
+    Ok(())
+}
+
 /// The only way a heal's state changes: one transaction with its journal row, audit row and all that follows.
 pub(super) async fn step(
     desk: &mut Desk,
@@ -669,6 +704,7 @@ async fn settling(
     let pace = desk.app.policy.timing.look;
     match look(desk, Which::Proving(&heal.action.proves)).await {
         Err(reason) => blind(desk, heal, looks, &reason).await,
+        Ok(round) if round.roots != heal.roots => keep_deployed(desk, &heal).await,
         Ok(round) => {
             let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
             if let Some(Verdict::Worse(text)) = early {
@@ -713,6 +749,9 @@ async fn verifying(
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
     };
+    if round.roots != heal.roots {
+        return keep_deployed(desk, &heal).await;
+    }
     let now = desk.now();
     let rollback = matches!(heal.origin, Origin::Rollback { .. });
     // A person who goes back wants the symptom back as well: only what a rollback proves can become worse by it.
@@ -821,6 +860,9 @@ async fn soaking(
         Ok(round) => round,
         Err(reason) => return blind(desk, heal, looks, &reason).await,
     };
+    if round.roots != heal.roots {
+        return keep_deployed(desk, &heal).await;
+    }
     let now = desk.now();
     let soak = desk.app.policy.timing.soak + Duration::from_millis(looks.blind_ms);
     let (looks, early) = verify::look(&looks, &heal.before, &heal.action.proves, &round);
@@ -1167,6 +1209,7 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 /// A round for this heal; what it saw also stands on the board.
 async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
     let (round, _) = super::look::round(desk, which).await?;
+    desk.note_roots(&round);
     desk.look = Some(Look {
         round: merged(desk.look.take(), &round),
         at: desk.now(),
@@ -1189,6 +1232,19 @@ pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
         results,
         roots: round.roots.clone(),
     }
+}
+
+/// The paths lead somewhere else than when it was admitted: what the checks say now is about other files, and so would
+/// an undo be. It is left as it is, for a person.
+async fn keep_deployed(desk: &mut Desk, heal: &Heal) -> Result<Wake, EngineError> {
+    let reason =
+        "the application's paths lead somewhere else now; this is a deploy, and nothing is judged or undone alone"
+            .to_owned();
+    let event = Event::DeadlinePassed {
+        reason: reason.clone(),
+    };
+    step(desk, heal, event, reason).await?;
+    Ok(Wake::Now)
 }
 
 /// Was the last arrow longer ago than a verdict may take?

@@ -268,33 +268,32 @@ pub(super) async fn stale_now(desk: &mut Desk) -> Result<(), EngineError> {
         return Ok(());
     };
     let present = look.round.evidence();
-    let changed: Vec<_> = desk
-        .approvals
-        .iter()
-        .filter(|approval| {
-            matches!(
-                approval.state,
-                ApprovalState::Pending | ApprovalState::Granted
-            )
-        })
-        .filter(|approval| present.about(&approval.checks) != approval.bound.evidence)
+    let moved = |approval: &Approval| approval.bound.roots != look.round.roots;
+    let open = desk.approvals.iter().filter(|approval| {
+        matches!(
+            approval.state,
+            ApprovalState::Pending | ApprovalState::Granted
+        )
+    });
+    let changed: Vec<_> = open
         .filter(|approval| {
             // A check that could not be determined says nothing; the approval waits for one that could.
-            approval
+            let sure = approval
                 .checks
                 .iter()
-                .all(|check| look.round.status(check) != Status::Error)
+                .all(|check| look.round.status(check) != Status::Error);
+            let other = present.about(&approval.checks) != approval.bound.evidence;
+            moved(approval) || (sure && other)
         })
         .cloned()
         .collect();
     for approval in changed {
-        end(
-            desk,
-            &approval,
-            ApprovalState::Stale,
-            "the evidence it was bound to has changed",
-        )
-        .await?;
+        let why = if moved(&approval) {
+            "the application's paths lead somewhere else now"
+        } else {
+            "the evidence it was bound to has changed"
+        };
+        end(desk, &approval, ApprovalState::Stale, why).await?;
     }
     Ok(())
 }

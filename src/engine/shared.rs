@@ -167,6 +167,11 @@ impl Shared {
         self.state().undo_asked.remove(app)
     }
 
+    /// Is it known which machine a host is?
+    pub fn is_adopted(&self, host: &HostName) -> bool {
+        self.state().adopted.contains_key(host)
+    }
+
     /// Which machine a host is, asked at most once a minute. The first one ever seen is adopted.
     pub async fn host_facts(
         &self,

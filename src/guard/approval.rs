@@ -74,6 +74,9 @@ fn same_plan(input: &GuardInput<'_>, approval: &Approval) -> bool {
     bound.app == input.app.name
         && bound.host == input.app.host
         && bound.action == *input.action
+        && input
+            .look
+            .is_none_or(|(round, _)| round.roots == bound.roots)
         && (evidence_holds || input.look.is_none())
         && (host_holds || input.host.is_none())
 }

@@ -312,8 +312,11 @@ impl Case {
     }
 }
 
+/// What makes a case another one.
+type Change = fn(&mut Case);
+
 /// A row: what is changed, and the guards that must deny then.
-type Row = (&'static str, fn(&mut Case), &'static [GuardName]);
+type Row = (&'static str, Change, &'static [GuardName]);
 
 fn check(rows: &[Row]) {
     for (name, change, want) in rows {
@@ -381,7 +384,7 @@ fn every_guard_denies_what_it_was_not_told() {
 }
 
 /// For each guard one case that it alone denies: whoever takes it out of the list fails here.
-const ALONE: &[(GuardName, fn(&mut Case))] = &[
+const ALONE: &[(GuardName, Change)] = &[
     (G::Hold, |case| case.hold(Scope::Everything)),
     (G::Breaker, |case| {
         case.rows.breaker.as_mut().unwrap().state = BreakerState::Open;
@@ -611,7 +614,6 @@ fn a_person_may_ask_for_low_and_medium_in_any_mode_and_for_nothing_higher() {
 
 #[test]
 fn an_approval_is_for_exactly_one_action_on_one_target_and_once() {
-    type Change = fn(&mut Case);
     let rows: &[(&str, Risk, Change, bool)] = &[
         ("HIGH and granted", Risk::High, |_| {}, true),
         ("CRITICAL and two persons", Risk::Critical, |_| {}, true),
@@ -701,6 +703,12 @@ fn an_approval_is_for_exactly_one_action_on_one_target_and_once() {
             "other evidence",
             Risk::High,
             |case| case.look = Some((round(Status::Warn), at(NOW))),
+            false,
+        ),
+        (
+            "another release",
+            Risk::High,
+            |case| case.look.as_mut().unwrap().0.roots = vec!["/srv/shop/2".to_owned()],
             false,
         ),
         (
@@ -826,33 +834,33 @@ fn freshness_means_bad_and_just_now() {
 
 #[test]
 fn room_is_needed_on_both_sides_beyond_the_estimate_and_only_by_what_writes() {
-    fn with(vault_free: u64, target_free: u64, estimate: u64) -> Option<Room> {
-        Some(Room {
+    fn with(vault_free: u64, target_free: u64, estimate: u64) -> Room {
+        Room {
             vault_free,
             target_free,
             estimate,
-        })
+        }
     }
     const NEEDED: u64 = (256 << 20) + 100;
     check(&[
         (
             "just enough",
-            |case| case.room = with(NEEDED, NEEDED, 100),
+            |case| case.room = Some(with(NEEDED, NEEDED, 100)),
             &[],
         ),
         (
             "a byte too little here",
-            |case| case.room = with(NEEDED - 1, NEEDED, 100),
+            |case| case.room = Some(with(NEEDED - 1, NEEDED, 100)),
             &[G::Room],
         ),
         (
             "a byte too little there",
-            |case| case.room = with(NEEDED, NEEDED - 1, 100),
+            |case| case.room = Some(with(NEEDED, NEEDED - 1, 100)),
             &[G::Room],
         ),
         (
             "an estimate beyond all numbers",
-            |case| case.room = with(u64::MAX - 1, u64::MAX - 1, u64::MAX),
+            |case| case.room = Some(with(u64::MAX - 1, u64::MAX - 1, u64::MAX)),
             &[G::Room],
         ),
         (
@@ -1237,6 +1245,8 @@ fn before_admission_only_what_the_last_look_alone_knows_is_left_out() {
 
 #[test]
 fn a_mode_set_at_run_time_yields_to_a_changed_configuration_and_to_the_ceiling() {
+    use HealingMode::{FullAuto, Manual, SemiAuto};
+
     let modes = |mode, max_mode| Modes { mode, max_mode };
     let set = |app: Option<&str>, mode, configured| ModeOverride {
         app: app.map(|app| app.parse().unwrap()),
@@ -1246,7 +1256,6 @@ fn a_mode_set_at_run_time_yields_to_a_changed_configuration_and_to_the_ceiling()
         reason: "night".to_owned(),
         since: at(0),
     };
-    use HealingMode::{FullAuto, Manual, SemiAuto};
     let own = modes(SemiAuto, FullAuto);
     let global = modes(Manual, FullAuto);
     for (name, own, global, set, want) in [

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod heals;

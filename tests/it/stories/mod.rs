@@ -1,3 +1,12 @@
 //! Stories: what an operator would see, told on the simulated world with the default times.
 
+mod approval;
+mod backup;
+mod breaker;
+mod crash;
 mod cure;
+mod hold;
+mod patience;
+mod time;
+mod undo;
+mod unknown;

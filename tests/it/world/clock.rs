@@ -8,10 +8,10 @@ use healerd::seam::{BoxFuture, Clock, Randomness};
 
 /// Moved by hand only.
 #[derive(Debug)]
-pub struct SimClock(Mutex<Moment>);
+pub(crate) struct SimClock(Mutex<Moment>);
 
 /// When every simulation begins: 2027-01-01.
-pub const START_MS: i64 = 1_798_761_600_000;
+pub(crate) const START_MS: i64 = 1_798_761_600_000;
 
 impl Default for SimClock {
     fn default() -> Self {
@@ -26,25 +26,25 @@ impl Default for SimClock {
 
 impl SimClock {
     /// Lets time pass.
-    pub fn pass(&self, length: Duration) {
+    pub(crate) fn pass(&self, length: Duration) {
         let mut now = self.0.lock().unwrap();
         *now = now.plus(length);
     }
 
     /// Lets time pass until the boot clock shows this; never back.
-    pub fn reach(&self, boot_ms: i64) {
+    pub(crate) fn reach(&self, boot_ms: i64) {
         let mut now = self.0.lock().unwrap();
         let missing = u64::try_from(boot_ms - now.boot_ms).unwrap_or(0);
         *now = now.plus(Duration::from_millis(missing));
     }
 
     /// Sets the wall clock off, as a wrong time server would.
-    pub fn step_wall(&self, by_ms: i64) {
+    pub(crate) fn step_wall(&self, by_ms: i64) {
         self.0.lock().unwrap().wall_ms += by_ms;
     }
 
     /// The machine boots again after it was off for a while.
-    pub fn reboot(&self, boot_id: &str, off: Duration) {
+    pub(crate) fn reboot(&self, boot_id: &str, off: Duration) {
         let mut now = self.0.lock().unwrap();
         let off_ms = i64::try_from(off.as_millis()).unwrap();
         *now = Moment {
@@ -67,11 +67,11 @@ impl Clock for SimClock {
 
 /// The same numbers for the same seed.
 #[derive(Debug)]
-pub struct SimRandom(Mutex<u64>);
+pub(crate) struct SimRandom(Mutex<u64>);
 
 impl SimRandom {
     /// Begins the sequence of a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Mutex::new(seed))
     }
 }

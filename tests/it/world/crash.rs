@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 /// On which side of the effect it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The effect did not happen.
     Before,
     /// It happened, and nobody heard of it.
@@ -13,7 +13,7 @@ pub enum Side {
 
 /// Counts effects; past the chosen one nothing of this process happens any more.
 #[derive(Debug, Default)]
-pub struct Fuse(Mutex<State>);
+pub(crate) struct Fuse(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,7 +26,7 @@ struct State {
 
 impl Fuse {
     /// Chooses places, counted from now; each one is for one life of the process.
-    pub fn set(&self, places: &[(usize, Side)]) {
+    pub(crate) fn set(&self, places: &[(usize, Side)]) {
         *self.0.lock().unwrap() = State {
             places: places.to_vec(),
             ..State::default()
@@ -34,30 +34,30 @@ impl Fuse {
     }
 
     /// Effects counted since the last life began.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().unwrap().count
     }
 
     /// Is the process dead?
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.0.lock().unwrap().dead
     }
 
     /// A new process begins; the next chosen place counts from here.
-    pub fn revive(&self) {
+    pub(crate) fn revive(&self) {
         let mut state = self.0.lock().unwrap();
         (state.dead, state.count) = (false, 0);
         state.names.clear();
     }
 
     /// The last effects, for messages.
-    pub fn trail(&self) -> Vec<String> {
+    pub(crate) fn trail(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
         state.names.iter().rev().take(6).rev().cloned().collect()
     }
 
     /// Asked before an effect; `None` when the process is dead now. Else whether it dies right after.
-    pub fn enter(&self, name: &str) -> Option<bool> {
+    pub(crate) fn enter(&self, name: &str) -> Option<bool> {
         let mut state = self.0.lock().unwrap();
         if state.dead {
             return None;

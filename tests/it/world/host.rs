@@ -23,26 +23,26 @@ const PAGE: usize = 3;
 
 /// What an action does here, whatever its steps say.
 #[derive(Debug, Clone, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Its steps are not carried out.
-    pub idle: bool,
+    pub(crate) idle: bool,
     /// Written besides, by a program of the action.
-    pub writes: Vec<(String, String)>,
+    pub(crate) writes: Vec<(String, String)>,
     /// Removed besides, as the action's purpose but not as a file of the application.
-    pub cures: Vec<String>,
+    pub(crate) cures: Vec<String>,
     /// How it ends.
-    pub how: Option<How>,
+    pub(crate) how: Option<How>,
     /// Its supervisor dies without an end.
-    pub dies: bool,
+    pub(crate) dies: bool,
     /// Time until its processes are gone.
-    pub lasts: Duration,
+    pub(crate) lasts: Duration,
     /// The kernel did not confine its programs.
-    pub loose: bool,
+    pub(crate) loose: bool,
 }
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing is sent.
     Unreachable,
     /// It is carried out, and the answer is lost at once.
@@ -62,26 +62,27 @@ struct Record {
 
 /// The machine.
 #[derive(Debug)]
-pub struct Machine {
-    pub tree: Tree,
+pub(crate) struct Machine {
+    pub(crate) tree: Tree,
     /// Real directories that the application's paths lead to.
-    pub roots: Vec<String>,
-    pub machine_id: String,
-    pub reachable: bool,
+    pub(crate) roots: Vec<String>,
+    /// Its machine id.
+    pub(crate) identity: String,
+    pub(crate) reachable: bool,
     /// Boot clock of the simulation when it booted.
-    pub booted_ms: i64,
+    pub(crate) booted_ms: i64,
     /// Checks whose probes find nothing out.
-    pub dark: BTreeSet<String>,
-    pub behaviours: BTreeMap<String, Behaviour>,
+    pub(crate) dark: BTreeSet<String>,
+    pub(crate) behaviours: BTreeMap<String, Behaviour>,
     /// By verb, one per call, oldest first.
-    pub faults: Vec<(&'static str, Fault)>,
-    pub free_bytes: u64,
+    pub(crate) faults: Vec<(&'static str, Fault)>,
+    pub(crate) free_bytes: u64,
     /// Every action that truly started: heal and action.
-    pub ran: Vec<(String, String)>,
+    pub(crate) ran: Vec<(String, String)>,
     /// Requests so far, by verb.
-    pub calls: BTreeMap<&'static str, u32>,
+    pub(crate) calls: BTreeMap<&'static str, u32>,
     /// Changes that requests made to files.
-    pub changes: u32,
+    pub(crate) changes: u32,
     witness: BTreeMap<String, Record>,
     fence: u64,
     owner: Option<String>,
@@ -90,7 +91,7 @@ pub struct Machine {
 
 /// A way to the machine that dies with the process.
 #[derive(Debug, Clone)]
-pub struct SimHost {
+pub(crate) struct SimHost {
     name: HostName,
     machine: Arc<Mutex<Machine>>,
     clock: Arc<SimClock>,
@@ -99,11 +100,11 @@ pub struct SimHost {
 
 impl SimHost {
     /// A machine that has been up for a day.
-    pub fn new(clock: Arc<SimClock>, fuse: Arc<Fuse>) -> Self {
+    pub(crate) fn new(clock: Arc<SimClock>, fuse: Arc<Fuse>) -> Self {
         let machine = Machine {
             tree: Tree::default(),
             roots: vec!["/srv/shop/releases/1".to_owned()],
-            machine_id: "machine-1".to_owned(),
+            identity: "machine-1".to_owned(),
             reachable: true,
             booted_ms: 0,
             dark: BTreeSet::new(),
@@ -127,13 +128,13 @@ impl SimHost {
     }
 
     /// The machine itself, as somebody with a shell on it.
-    pub fn machine(&self) -> MutexGuard<'_, Machine> {
+    pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap()
     }
 }
 
 /// The word for a request, as faults and counts use it.
-pub fn verb(request: &Request) -> &'static str {
+pub(crate) fn verb(request: &Request) -> &'static str {
     match request {
         Request::Hello { .. } => "hello",
         Request::Round { .. } => "round",
@@ -179,7 +180,7 @@ impl Machine {
                 plain(Answer::Hello(Hello {
                     version: VERSION,
                     boot_id: "host-boot".to_owned(),
-                    machine_id: self.machine_id.clone(),
+                    machine_id: self.identity.clone(),
                     uid: 1001,
                     landlock: 6,
                     uptime_ms,
@@ -360,7 +361,7 @@ impl Machine {
         }
         for (at, text) in &behaviour.writes {
             self.change(&path(at), EffectSource::Walk, &mut effects, |tree, at| {
-                tree.write(at, text.as_bytes(), wall_ms)
+                tree.write(at, text.as_bytes(), wall_ms);
             });
         }
         for at in &behaviour.cures {
@@ -439,7 +440,7 @@ impl Machine {
                 for at in paths {
                     if self.tree.state(at, false).is_some() {
                         self.change(at, EffectSource::Native, effects, |tree, at| {
-                            tree.remove(at)
+                            tree.remove(at);
                         });
                     }
                 }
@@ -453,14 +454,14 @@ impl Machine {
                     };
                     let mode = (state.meta.mode | add.plain) & !remove.plain;
                     self.change(at, EffectSource::Native, effects, |tree, at| {
-                        tree.set_mode(at, mode, wall_ms)
+                        tree.set_mode(at, mode, wall_ms);
                     });
                 }
             }
             Step::Put { path, digest, .. } => {
                 let bytes = self.staged.get(digest).cloned().unwrap_or_default();
                 self.change(path, EffectSource::Native, effects, |tree, at| {
-                    tree.write(at, &bytes, wall_ms)
+                    tree.write(at, &bytes, wall_ms);
                 });
             }
             Step::Run { .. }

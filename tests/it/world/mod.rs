@@ -3,12 +3,12 @@
 //! Everything of the program is the real one, the store too; only what lies behind the other seams is simulated. Time
 //! stands until [`Sim::pass`] or [`Sim::until`] moves it from one wake-up to the next.
 
-pub mod clock;
-pub mod crash;
-pub mod host;
-pub mod store;
-pub mod tree;
-pub mod vault;
+pub(crate) mod clock;
+pub(crate) mod crash;
+pub(crate) mod host;
+pub(crate) mod store;
+pub(crate) mod tree;
+pub(crate) mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +21,8 @@ use healerd::engine::{ByHand, Desk, EngineError, EventLine, Handle, OpError, Set
 use healerd::guard::mode::Modes;
 use healerd::model::app::{App, Schedule};
 use healerd::model::approval::{Approval, ApprovalState, Person};
-use healerd::model::heal::{Heal, HealState};
+use healerd::model::breaker::BreakerTransition;
+use healerd::model::heal::{Event, Heal};
 use healerd::model::id::IdMaker;
 use healerd::model::incident::Incident;
 use healerd::model::name::{AppName, HostName};
@@ -43,20 +44,20 @@ use vault::SimVault;
 /// A desk that turns so often without time passing is spinning.
 const TURNS_AT_ONCE_MAX: u32 = 100;
 
-pub const fn seconds(count: u64) -> Duration {
+pub(crate) const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-pub const fn minutes(count: u64) -> Duration {
+pub(crate) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
-pub const fn hours(count: u64) -> Duration {
+pub(crate) const fn hours(count: u64) -> Duration {
     Duration::from_secs(count * 3600)
 }
 
 /// A person by number.
-pub fn person(uid: u32) -> Person {
+pub(crate) fn person(uid: u32) -> Person {
     Person {
         uid,
         name: format!("person{uid}"),
@@ -64,13 +65,13 @@ pub fn person(uid: u32) -> Person {
 }
 
 /// The simulation.
-pub struct Sim {
-    pub clock: Arc<SimClock>,
-    pub host: SimHost,
-    pub vault: SimVault,
-    pub fuse: Arc<Fuse>,
+pub(crate) struct Sim {
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) host: SimHost,
+    pub(crate) vault: SimVault,
+    pub(crate) fuse: Arc<Fuse>,
     /// Processes so far.
-    pub lives: u32,
+    pub(crate) lives: u32,
     setup: Setup,
     dir: tempfile::TempDir,
     store: Option<Arc<SqliteStore>>,
@@ -82,13 +83,13 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A healthy app with default policy, but FULL_AUTO and without jitter, so that stories can count.
-    pub async fn new() -> Self {
+    /// A healthy app with default policy, but `FULL_AUTO` and without jitter, so that stories can count.
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
     /// The same, with other settings.
-    pub async fn with(change: impl FnOnce(&mut Policy)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Policy {
             mode: HealingMode::FullAuto,
             ..Policy::default()
@@ -147,7 +148,7 @@ impl Sim {
             fuse,
             lives: 0,
             setup,
-            dir: tempfile::tempdir().unwrap(),
+            dir: dir(),
             store: None,
             hand: None,
             events: None,
@@ -163,7 +164,7 @@ impl Sim {
     }
 
     /// A new process on what the old one left, however that ended.
-    pub async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         loop {
             self.hand = None;
             if let Some(store) = self.store.take() {
@@ -211,7 +212,7 @@ impl Sim {
     }
 
     /// Another configuration, as after a reload.
-    pub async fn configure(&mut self, change: impl FnOnce(&mut App)) {
+    pub(crate) async fn configure(&mut self, change: impl FnOnce(&mut App)) {
         let name = self.app_name();
         let mut app = (*self.setup.apps[&name]).clone();
         change(&mut app);
@@ -219,19 +220,19 @@ impl Sim {
         self.start().await;
     }
 
-    pub fn app_name(&self) -> AppName {
+    pub(crate) fn app_name(&self) -> AppName {
         self.setup.apps.keys().next().unwrap().clone()
     }
 
-    pub fn desk(&self) -> &Desk {
+    pub(crate) fn desk(&self) -> &Desk {
         &self.hand.as_ref().unwrap().desk
     }
 
-    pub fn handle(&self) -> Handle {
+    pub(crate) fn handle(&self) -> Handle {
         self.hand.as_ref().unwrap().handle.clone()
     }
 
-    pub fn store(&self) -> &SqliteStore {
+    pub(crate) fn store(&self) -> &SqliteStore {
         self.store.as_ref().unwrap()
     }
 
@@ -259,13 +260,13 @@ impl Sim {
     }
 
     /// Lets time pass, with every turn that it brings.
-    pub async fn pass(&mut self, length: Duration) {
+    pub(crate) async fn pass(&mut self, length: Duration) {
         let end = self.clock.now().plus(length).boot_ms;
         self.drive(end, |_| false).await;
     }
 
     /// Lets time pass until something holds, and fails after `limit`. Gives the time it took.
-    pub async fn until(
+    pub(crate) async fn until(
         &mut self,
         what: &str,
         limit: Duration,
@@ -273,13 +274,13 @@ impl Sim {
     ) -> Duration {
         let began = self.clock.now();
         let end = began.plus(limit).boot_ms;
-        if !self.drive(end, holds).await {
-            panic!(
-                "after {} still not: {what}\n{}",
-                duration_text(limit),
-                self.transcript()
-            );
-        }
+        let reached = self.drive(end, holds).await;
+        assert!(
+            reached,
+            "after {} still not: {what}\n{}",
+            duration_text(limit),
+            self.transcript()
+        );
         self.clock.now().since(&began, limit + hours(1))
     }
 
@@ -312,7 +313,7 @@ impl Sim {
     }
 
     /// Waits for what a person asked, while the desk answers.
-    pub async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &mut self,
         ask: impl AsyncFnOnce(Handle) -> Result<T, OpError>,
     ) -> Result<T, OpError> {
@@ -335,8 +336,23 @@ impl Sim {
 
     // What happens on the machine.
 
+    /// All clocks now.
+    pub(crate) fn clock_now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Time since a moment of this boot.
+    pub(crate) fn since(&self, earlier: &Moment) -> Duration {
+        self.clock.now().since(earlier, hours(24 * 365))
+    }
+
+    /// Requests of one kind so far.
+    pub(crate) fn calls(&self, verb: &str) -> u32 {
+        self.host.machine().calls.get(verb).copied().unwrap_or(0)
+    }
+
     /// A file appears.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let wall_ms = self.clock.now().wall_ms;
         self.host
             .machine()
@@ -345,16 +361,16 @@ impl Sim {
     }
 
     /// A file goes away.
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         self.host.machine().tree.remove(&tree::path(path));
     }
 
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.host.machine().tree.has(path)
     }
 
     /// What an action does here.
-    pub fn behaves(&self, action: &str, behaviour: Behaviour) {
+    pub(crate) fn behaves(&self, action: &str, behaviour: Behaviour) {
         self.host
             .machine()
             .behaviours
@@ -362,12 +378,12 @@ impl Sim {
     }
 
     /// The next call of this kind fails so.
-    pub fn fails(&self, verb: &'static str, fault: Fault) {
+    pub(crate) fn fails(&self, verb: &'static str, fault: Fault) {
         self.host.machine().faults.push((verb, fault));
     }
 
     /// Actions that truly ran, in order.
-    pub fn ran(&self) -> Vec<String> {
+    pub(crate) fn ran(&self) -> Vec<String> {
         self.host
             .machine()
             .ran
@@ -400,12 +416,12 @@ impl Sim {
     }
 
     /// The event stream so far, a line each.
-    pub fn transcript(&self) -> String {
+    pub(crate) fn transcript(&self) -> String {
         self.lines.join("\n")
     }
 
     /// The rows of every heal, oldest first.
-    pub async fn heals(&self) -> Vec<Heal> {
+    pub(crate) async fn heals(&self) -> Vec<Heal> {
         let mut heals = self
             .store()
             .heals(Query {
@@ -419,7 +435,7 @@ impl Sim {
     }
 
     /// The newest heal of an action.
-    pub async fn heal(&self, action: &str) -> Heal {
+    pub(crate) async fn heal(&self, action: &str) -> Heal {
         let heals = self.heals().await;
         let found = heals
             .into_iter()
@@ -428,7 +444,7 @@ impl Sim {
         found.unwrap_or_else(|| panic!("no heal of {action}\n{}", self.transcript()))
     }
 
-    pub async fn incidents(&self) -> Vec<Incident> {
+    pub(crate) async fn incidents(&self) -> Vec<Incident> {
         let mut incidents = self
             .store()
             .incidents(Query {
@@ -441,7 +457,7 @@ impl Sim {
         incidents
     }
 
-    pub async fn approvals(&self) -> Vec<Approval> {
+    pub(crate) async fn approvals(&self) -> Vec<Approval> {
         let mut approvals = self
             .store()
             .approvals(Query {
@@ -455,7 +471,7 @@ impl Sim {
     }
 
     /// The approval that waits.
-    pub async fn pending(&self) -> Approval {
+    pub(crate) async fn pending(&self) -> Approval {
         let approvals = self.approvals().await;
         let found = approvals
             .into_iter()
@@ -463,12 +479,12 @@ impl Sim {
         found.unwrap_or_else(|| panic!("no approval waits\n{}", self.transcript()))
     }
 
-    pub async fn audit(&self) -> Vec<AuditRow> {
+    pub(crate) async fn audit(&self) -> Vec<AuditRow> {
         self.store().audit(0, 100_000).await.unwrap()
     }
 
     /// Notices of one kind that people would get.
-    pub async fn notices(&self, event: &str) -> Vec<String> {
+    pub(crate) async fn notices(&self, event: &str) -> Vec<String> {
         let mut far = self.clock.now();
         far.wall_ms += 1000;
         let rows = self.store().outbox(&far).await.unwrap();
@@ -478,8 +494,24 @@ impl Sim {
             .collect()
     }
 
+    /// The journal of a heal as it is stored.
+    pub(crate) async fn events(&self, heal: &Heal) -> Vec<(Moment, Event)> {
+        self.store().heal_events(heal.id).await.unwrap()
+    }
+
+    /// Transitions of the breaker, oldest first.
+    pub(crate) async fn breaker_history(&self) -> Vec<BreakerTransition> {
+        let mut rows = self
+            .store()
+            .breaker_history(&self.app_name(), 1000)
+            .await
+            .unwrap();
+        rows.sort_by_key(|row| row.at.boot_ms);
+        rows
+    }
+
     /// The journal of a heal: time since the story began, and event.
-    pub async fn journal(&self, heal: &Heal) -> String {
+    pub(crate) async fn journal(&self, heal: &Heal) -> String {
         let mut text = String::new();
         for (at, event) in self.store().heal_events(heal.id).await.unwrap() {
             writeln!(
@@ -501,21 +533,18 @@ impl Sim {
     }
 }
 
-/// Does nothing move any more?
-pub fn at_rest(desk: &Desk) -> bool {
-    desk.heals.iter().all(|heal| heal.state.is_end())
-}
-
 /// Is a heal of this action in a state of this name?
-pub fn is(desk: &Desk, action: &str, state: &str) -> bool {
+pub(crate) fn is(desk: &Desk, action: &str, state: &str) -> bool {
     desk.heals
         .iter()
         .any(|heal| heal.action.name.as_str() == action && heal.state.name() == state)
 }
 
-/// The word for where a heal is.
-pub fn name(state: &HealState) -> &'static str {
-    state.name()
+/// In memory where there is such a place: what a power cut does to a disk is not simulated here.
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn duration_since(began: &Moment, at: &Moment) -> String {

@@ -19,9 +19,9 @@ use super::crash::Fuse;
 
 /// `SQLite` below, a fuse above.
 #[derive(Debug)]
-pub struct SimStore {
-    pub inner: Arc<SqliteStore>,
-    pub fuse: Arc<Fuse>,
+pub(crate) struct SimStore {
+    pub(crate) inner: Arc<SqliteStore>,
+    pub(crate) fuse: Arc<Fuse>,
 }
 
 /// Readings are no effects: they fail only once the process is dead.

@@ -18,13 +18,13 @@ struct Node {
 
 /// The files of one application. Every change has a change time of its own, as on a disk whose clock is fine enough.
 #[derive(Debug, Clone, Default)]
-pub struct Tree {
+pub(crate) struct Tree {
     nodes: BTreeMap<TreePath, Node>,
     tick: u64,
 }
 
 /// A path of the tree.
-pub fn path(text: &str) -> TreePath {
+pub(crate) fn path(text: &str) -> TreePath {
     TreePath::parse(text).unwrap()
 }
 
@@ -38,17 +38,17 @@ impl Tree {
     }
 
     /// Is anything there?
-    pub fn has(&self, text: &str) -> bool {
+    pub(crate) fn has(&self, text: &str) -> bool {
         self.nodes.contains_key(&path(text))
     }
 
     /// The bytes of a file.
-    pub fn read(&self, at: &TreePath) -> Option<&[u8]> {
+    pub(crate) fn read(&self, at: &TreePath) -> Option<&[u8]> {
         self.nodes.get(at)?.bytes.as_deref()
     }
 
     /// Writes a file, with the directories above it.
-    pub fn write(&mut self, at: &TreePath, bytes: &[u8], wall_ms: i64) {
+    pub(crate) fn write(&mut self, at: &TreePath, bytes: &[u8], wall_ms: i64) {
         self.make_parents(at, wall_ms);
         let stamp = self.stamp(wall_ms);
         let ino = self.tick;
@@ -98,7 +98,7 @@ impl Tree {
     }
 
     /// Changes permission bits.
-    pub fn set_mode(&mut self, at: &TreePath, mode: u32, wall_ms: i64) {
+    pub(crate) fn set_mode(&mut self, at: &TreePath, mode: u32, wall_ms: i64) {
         let stamp = self.stamp(wall_ms);
         if let Some(node) = self.nodes.get_mut(at) {
             node.meta.mode = mode;
@@ -106,19 +106,14 @@ impl Tree {
         }
     }
 
-    /// Permission bits.
-    pub fn mode(&self, text: &str) -> Option<u32> {
-        Some(self.nodes.get(&path(text))?.meta.mode)
-    }
-
     /// Removes an entry, and what lies below it.
-    pub fn remove(&mut self, at: &TreePath) {
+    pub(crate) fn remove(&mut self, at: &TreePath) {
         self.nodes
             .retain(|known, _| known != at && !known.is_below(at));
     }
 
     /// What stands at a path, with the digest of a file when asked.
-    pub fn state(&self, at: &TreePath, digests: bool) -> Option<EntryState> {
+    pub(crate) fn state(&self, at: &TreePath, digests: bool) -> Option<EntryState> {
         let node = self.nodes.get(at)?;
         let size = node.bytes.as_ref().map_or(4096, |bytes| bytes.len() as u64);
         let content = match &node.bytes {
@@ -149,7 +144,11 @@ impl Tree {
     }
 
     /// What the members take in, in path order; absent fixed members too.
-    pub fn list(&self, members: &[Pattern], digests: bool) -> Vec<(TreePath, Option<EntryState>)> {
+    pub(crate) fn list(
+        &self,
+        members: &[Pattern],
+        digests: bool,
+    ) -> Vec<(TreePath, Option<EntryState>)> {
         let mut found: BTreeMap<TreePath, Option<EntryState>> = members
             .iter()
             .filter_map(Pattern::as_path)
@@ -166,7 +165,7 @@ impl Tree {
     }
 
     /// Everything that people would compare: contents and bits, without times.
-    pub fn essence(&self) -> BTreeMap<String, (Option<String>, u32)> {
+    pub(crate) fn essence(&self) -> BTreeMap<String, (Option<String>, u32)> {
         let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
         self.nodes
             .iter()
@@ -180,7 +179,7 @@ impl Tree {
     }
 
     /// Takes changes back, three-way, as the agent does.
-    pub fn undo(
+    pub(crate) fn undo(
         &mut self,
         items: &[UndoItem],
         staged: &BTreeMap<Digest, Vec<u8>>,

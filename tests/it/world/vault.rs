@@ -14,17 +14,17 @@ use super::crash::Fuse;
 
 /// What the vault's disk holds.
 #[derive(Debug, Default)]
-pub struct Disk {
-    pub contents: BTreeMap<Digest, Vec<u8>>,
-    pub manifests: BTreeMap<BackupId, BackupManifest>,
-    pub free_bytes: u64,
+pub(crate) struct Disk {
+    pub(crate) contents: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) manifests: BTreeMap<BackupId, BackupManifest>,
+    pub(crate) free_bytes: u64,
 }
 
 /// One process's way to it.
 #[derive(Debug, Clone)]
-pub struct SimVault {
-    pub disk: Arc<Mutex<Disk>>,
-    pub fuse: Arc<Fuse>,
+pub(crate) struct SimVault {
+    pub(crate) disk: Arc<Mutex<Disk>>,
+    pub(crate) fuse: Arc<Fuse>,
 }
 
 fn dead() -> VaultError {
@@ -33,7 +33,7 @@ fn dead() -> VaultError {
 
 impl SimVault {
     /// An empty vault with room.
-    pub fn new(fuse: Arc<Fuse>) -> Self {
+    pub(crate) fn new(fuse: Arc<Fuse>) -> Self {
         let disk = Disk {
             free_bytes: 64 << 30,
             ..Disk::default()
