@@ -1,10 +1,5 @@
 //! The built daemon and its client, as a service manager and a person use them.
 
-#![expect(
-    dead_code,
-    reason = "only tests that drive the daemon read all of this"
-)]
-
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
