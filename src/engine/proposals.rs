@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::admit;
 use super::desk::{Desk, EngineError};
+use crate::catalogue::action::RaiseWhen;
 use crate::guard::approval::execution_expired;
 use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, ApprovalState, Bound, Requester};
@@ -21,14 +22,20 @@ use crate::seam::Write;
 /// the same evidence.
 pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
     stale_now(desk).await?;
-    let items: Vec<_> = desk
+    let asked = desk.plan.require_approval.iter();
+    // What only the engine can tell may raise a risk beyond what the plan took for it.
+    let raised = desk
         .plan
-        .require_approval
+        .auto_heal
         .iter()
-        .filter(|item| item.status == Status::Fail)
-        .cloned()
+        .filter(|item| may_be_raised(desk, item));
+    let items: Vec<_> = asked
+        .map(|item| (item, false))
+        .chain(raised.map(|item| (item, true)))
+        .filter(|(item, _)| item.status == Status::Fail)
+        .map(|(item, only_raised)| (item.clone(), only_raised))
         .collect();
-    for item in items {
+    for (item, only_raised) in items {
         let Some(look) = desk.look.clone() else {
             return Ok(());
         };
@@ -72,6 +79,10 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
                 continue;
             }
         };
+        let mode = desk.mode().min(desk.app.policy.max_mode);
+        if only_raised && mode.allows(action.risk) {
+            continue;
+        }
         let wish = Wish {
             action,
             matched: item.matched,
@@ -90,6 +101,16 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Does this action's risk depend on what no fact of a check tells?
+fn may_be_raised(desk: &Desk, item: &PlanItem) -> bool {
+    desk.stack.action(&item.action).is_some_and(|action| {
+        action
+            .raises
+            .iter()
+            .any(|raise| matches!(raise.when, RaiseWhen::Hook(_)))
+    })
 }
 
 /// A proposal needs the same patience as an action: what goes by itself in a minute is no reason to wake a person.

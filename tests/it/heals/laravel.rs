@@ -121,10 +121,10 @@ fn caches_modes_and_logs_are_put_right_in_semi_auto() {
     app.artisan(&scene.lab, &["route:cache"]).expect_success();
     let routes = app.file("routes/web.php");
     let text = fs::read_to_string(&routes).unwrap();
-    let more = text.clone() + "Route::get('/news', fn () => 'news');\n";
+    let changed = text + "Route::get('/news', fn () => 'news');\n";
     // Routes that are closures can be cached since Laravel 8.
     std::thread::sleep(Duration::from_millis(1100));
-    fs::write(&routes, &more).unwrap();
+    fs::write(&routes, &changed).unwrap();
     assert_eq!(http::status(&app.web.page("news")), Some(404));
     scene.heals_alone("laravel", "route_cache");
     assert_eq!(http::status(&app.web.page("news")), Some(200));

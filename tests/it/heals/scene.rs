@@ -125,6 +125,21 @@ impl Scene {
         heal
     }
 
+    /// Waits until nothing is going on, and gives what was healed on the way there.
+    #[track_caller]
+    pub(super) fn at_rest(&self, app: &str) -> Vec<Heal> {
+        self.rounds(app, 3);
+        let mut passed = Vec::new();
+        loop {
+            let last = self.seen.borrow().get(app).cloned().unwrap_or_default();
+            if self.journal.heals(app).iter().all(|heal| heal.id <= last) {
+                return passed;
+            }
+            passed.push(self.next_end(app));
+            self.rounds(app, 3);
+        }
+    }
+
     /// No heal began that this test has not looked at.
     #[track_caller]
     pub(super) fn nothing_else_began(&self, app: &str) {

@@ -89,14 +89,14 @@ fn a_unit_that_died_is_started_again_and_no_other_is() {
             &["systemctl", "kill", "-s", "KILL", "shop.service"],
         ),
     ] {
-        let healed = said(&app).matches("state=Cured").count();
+        let healed = said(&app).matches("heal cured").count();
         app.machine.run(fault).expect_success();
         crate::lab::wait_for(&format!("{case}: it is down"), || {
             app.machine.status(&app.url).is_none()
         });
         app.machine.wait_for_status(&app.url, 200);
         crate::lab::wait_for(&format!("{case}: the cure is verified"), || {
-            said(&app).matches("state=Cured").count() > healed
+            said(&app).matches("heal cured").count() > healed
         });
     }
     assert_eq!(journald(), bystander);
