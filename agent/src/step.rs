@@ -162,7 +162,11 @@ impl Step {
 
     /// The content that must have been staged before it runs.
     pub fn staged(&self) -> Option<Digest> {
-        if let Self::Put { digest, .. } = self { Some(*digest) } else { None }
+        if let Self::Put { digest, .. } = self {
+            Some(*digest)
+        } else {
+            None
+        }
     }
 
     /// Does it change files by itself?

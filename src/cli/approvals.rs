@@ -29,7 +29,9 @@ pub(super) async fn approve(
     confirm: &Confirm,
 ) -> Result<Output, CliError> {
     let seen = find(client, id).await?;
-    let digest = if let Some(digest) = digest { digest.to_owned() } else {
+    let digest = if let Some(digest) = digest {
+        digest.to_owned()
+    } else {
         if !confirm.yes {
             ask::confirm(
                 &preview(&seen),

@@ -106,7 +106,9 @@ impl Daemon {
             kill_process(pid, Signal::TERM).context("cannot stop the daemon")?;
         }
         let ended = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await;
-        let is_well = if let Ok(status) = ended { status.context("cannot wait for the daemon")?.success() } else {
+        let is_well = if let Ok(status) = ended {
+            status.context("cannot wait for the daemon")?.success()
+        } else {
             self.child.kill().await.context("cannot end the daemon")?;
             false
         };

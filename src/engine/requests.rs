@@ -479,7 +479,9 @@ async fn ask_approval(
             approval.state == ApprovalState::Pending && approval.bound.action == action
         })
         .cloned();
-    let approval = if let Some(approval) = known { Some(approval) } else {
+    let approval = if let Some(approval) = known {
+        Some(approval)
+    } else {
         let look = desk.look.clone();
         let evidence = look
             .map(|look| look.round.evidence().about(&checks))

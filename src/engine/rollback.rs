@@ -7,7 +7,7 @@ use super::desk::Desk;
 use super::handle::{OpError, OpErrorKind, RollbackRequest, store_error, unknown};
 use crate::model::action::{Identity, ResolvedAction};
 use crate::model::backup::BackupManifest;
-use crate::model::heal::{Heal, HealState, Origin};
+use crate::model::heal::{Heal, Origin};
 use crate::model::id::BackupId;
 use crate::model::plan::Params;
 use crate::model::word::Risk;

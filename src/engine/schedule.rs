@@ -30,7 +30,12 @@ pub(super) fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
 
 /// A due time that the store remembers, after a start: kept while it lies within one period from now, else spread
 /// over the period.
-pub(super) fn due_after_start(app: &App, stored: Option<&Moment>, now: &Moment, draw: u64) -> Moment {
+pub(super) fn due_after_start(
+    app: &App,
+    stored: Option<&Moment>,
+    now: &Moment,
+    draw: u64,
+) -> Moment {
     let Schedule::Every(period) = &app.schedule else {
         return next_due(app, now, draw);
     };

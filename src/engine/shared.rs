@@ -186,7 +186,9 @@ impl Shared {
         }
         let seen = ask_host(world, host, login).await?;
         let adopted = self.state().adopted.get(host).cloned();
-        let adopted_machine_id = if let Some(id) = adopted { Some(id) } else {
+        let adopted_machine_id = if let Some(id) = adopted {
+            Some(id)
+        } else {
             let changes = Changes::new(now.clone(), "healerd")
                 .write(Write::Setting {
                     key: machine_key(host),

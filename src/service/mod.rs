@@ -288,11 +288,7 @@ async fn world(
     let dir = &settings.daemon.state_dir;
     let now = clock.now();
     let limits = Limits {
-        history_of_guards: settings
-            .policy
-            .rate
-            .window
-            .max(Duration::from_hours(24)),
+        history_of_guards: settings.policy.rate.window.max(Duration::from_hours(24)),
         notice_repeat: settings.notify.repeat,
         ..Limits::default()
     };

@@ -13,10 +13,12 @@ pub const MESSAGE_IDS: &[(&str, &str)] = &[
     ("incident opened", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c11"),
     ("incident closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c12"),
     ("incident escalated", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c13"),
-    ("heal denied for now", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2a"),
+    ("heal denied", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2a"),
     ("heal admitted", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c21"),
     ("backup verified", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c22"),
+    ("backup failed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c23"),
     ("action started", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c24"),
+    ("action ended", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c25"),
     ("heal moved", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2b"),
     ("heal cured", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c26"),
     ("heal undone", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c27"),
@@ -30,7 +32,10 @@ pub const MESSAGE_IDS: &[(&str, &str)] = &[
     ("breaker closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c41"),
     ("audit head", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c50"),
     ("notice not delivered", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c51"),
-    ("desk panicked and begins again", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c53"),
+    (
+        "desk panicked and begins again",
+        "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c53",
+    ),
     ("watchdog held back", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c52"),
 ];
 

@@ -16,9 +16,7 @@ use std::collections::BTreeSet;
 
 use healer_agent::protocol::{UndoItem, WriteKind, WriteMember};
 use healer_agent::tree::diff::same_content;
-use healer_agent::tree::{
-    Content, Digest, Effect, EffectSource, EntryState, Meta, Pattern, TreePath,
-};
+use healer_agent::tree::{Content, Digest, Effect, EffectSource, EntryState, Pattern, TreePath};
 
 use super::compare::{is_file, same_inode, with_digest_of};
 use crate::model::backup::BackupManifest;

@@ -10,10 +10,12 @@ mod architecture;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod heals;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod world;
-#[cfg(test)]
-mod service;

@@ -47,7 +47,16 @@ pub(super) async fn read(
     limits: &Limits,
 ) -> Result<GuardRows, StoreError> {
     let window_ms = i64::try_from(limits.history_of_guards.as_millis()).unwrap_or(i64::MAX);
-    let [holds, modes, breaker, leases, starts, cured, bars, approvals] = rows_of_each(
+    let [
+        holds,
+        modes,
+        breaker,
+        leases,
+        starts,
+        cured,
+        bars,
+        approvals,
+    ] = rows_of_each(
         conn,
         QUERIES,
         [

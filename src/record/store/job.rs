@@ -336,17 +336,13 @@ impl Job<'_> {
         }
         script.append(std::mem::take(&mut self.script));
         self.pending.clear();
-        script
-            .run(self.conn)
-            .await
-            .map(|_| ())
-            .map_err(|error| {
-                let taken = error
-                    .as_database_error()
-                    .filter(|error| error.is_unique_violation())
-                    .map(|error| error.message().to_owned());
-                taken.map_or_else(|| failed("write")(error), conflict)
-            })
+        script.run(self.conn).await.map(|_| ()).map_err(|error| {
+            let taken = error
+                .as_database_error()
+                .filter(|error| error.is_unique_violation())
+                .map(|error| error.message().to_owned());
+            taken.map_or_else(|| failed("write")(error), conflict)
+        })
     }
 
     async fn close(&mut self) -> Result<(), StoreError> {

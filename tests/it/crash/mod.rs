@@ -74,7 +74,6 @@ const UNDO: &[&str] = &[
     "engine.before.undo",
     "undo.exchanged",
     "undo.created",
-    "undo.attributes-set",
     "undo.removed",
     "undo.settled",
     "engine.after.undo",
@@ -140,7 +139,10 @@ fn a_rollback_that_a_person_wants_survives_a_kill_at_every_point() {
         persons: play::Persons::RollBack,
         end: Ends::RolledBack,
         victim: Victim::Announcer,
-        must_pass: &[VAULT, &["undo.exchanged", "undo.removed", "engine.after.Ended"]],
+        must_pass: &[
+            VAULT,
+            &["undo.exchanged", "undo.removed", "engine.after.Ended"],
+        ],
     });
 }
 

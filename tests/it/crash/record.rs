@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use healerd::model::heal::{Event, Heal, HealState};
+use healerd::model::heal::{Event, Heal, HealState, Outcome};
 use healerd::model::time::Moment;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -96,9 +96,7 @@ fn parse<T: serde::de::DeserializeOwned>(body: &str) -> T {
 impl Record {
     /// Is every heal over?
     pub(crate) fn rests(&self) -> bool {
-        self.heals
-            .iter()
-            .all(|healed| healed.heal.state.is_end())
+        self.heals.iter().all(|healed| healed.heal.state.is_end())
     }
 
     /// Everything that no crash may leave: arrows that are none, leases, pins and silence about what waits.
@@ -116,17 +114,32 @@ impl Record {
             let pinned = self.pins.contains(&format!("heal:{}", heal.id));
             let needs = healed.waits || matches!(heal.state, HealState::UndoFailed { .. });
             if pinned && !needs {
-                faults.push(format!("heal {} is over and still pins its backup", heal.id));
+                faults.push(format!(
+                    "heal {} is over and still pins its backup",
+                    heal.id
+                ));
             }
             let is_told = self
                 .notices
                 .iter()
                 .any(|notice| notice.contains(&format!(":{}", heal.action.name)));
             if needs && !is_told {
-                faults.push(format!("heal {} waits for a person whom nobody told", heal.id));
+                faults.push(format!(
+                    "heal {} waits for a person whom nobody told",
+                    heal.id
+                ));
             }
         }
         faults
+    }
+
+    /// Did the supervisor of the last heal die before it could say what it had changed?
+    pub(crate) fn was_interrupted(&self) -> bool {
+        let course = self
+            .heals
+            .last()
+            .and_then(|healed| healed.heal.state.course());
+        course.is_some_and(|course| course.outcome == Outcome::Interrupted)
     }
 
     /// For people who read a failed test.
@@ -134,7 +147,11 @@ impl Record {
         self.heals
             .iter()
             .map(|healed| {
-                let events: Vec<_> = healed.journal.iter().map(|(_, event)| event.name()).collect();
+                let events: Vec<_> = healed
+                    .journal
+                    .iter()
+                    .map(|(_, event)| event.name())
+                    .collect();
                 format!(
                     "  {} {}: {} ({})\n    {}\n",
                     healed.heal.action.name,
@@ -149,13 +166,6 @@ impl Record {
 }
 
 impl Healed {
-    /// Was its intent ever written?
-    pub(crate) fn was_meant(&self) -> bool {
-        self.journal
-            .iter()
-            .any(|(_, event)| matches!(event, Event::IntentWritten))
-    }
-
     /// The journal, replayed through the one function that moves heals, leads to the stored state.
     fn replay(&self) -> Result<(), String> {
         let mut state = HealState::Admitted;

@@ -188,7 +188,15 @@ fn furnish(lab: &Lab, app: &Path, plot: &Plot) {
     }
     // Times of the past, so that every change shows.
     let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    for name in ["attic/old.txt", "closed.sign", ".env", "plan.dist", "attic", "made", ""] {
+    for name in [
+        "attic/old.txt",
+        "closed.sign",
+        ".env",
+        "plan.dist",
+        "attic",
+        "made",
+        "",
+    ] {
         std::fs::File::open(app.join(name))
             .and_then(|file| file.set_modified(past))
             .expect("root can set times");

@@ -61,31 +61,43 @@ fn prometheus_sees_what_heals_and_breakers_do() {
     );
     let daemon = lab.daemon(&config, "").unwrap();
     let prometheus = lab.prometheus(Some(&daemon.metrics));
-    let value = |expression: &str| prometheus.query(expression).unwrap_or(0.0);
+    // As text, because counts are compared.
+    let value = |expression: &str| {
+        prometheus
+            .query(expression)
+            .map_or_else(String::new, |value| value.to_string())
+    };
     wait_for("both applications are well", || {
-        value("healerd_apps{health=\"healthy\"}") == 2.0
+        value("healerd_apps{health=\"healthy\"}") == "2"
     });
-    assert_eq!(value("sum(healerd_heals_total)"), 0.0);
-    assert_eq!(value("healerd_breakers{state=\"OPEN\"}"), 0.0);
-    assert_eq!(value("up"), 1.0);
-    let rounds = value("sum(healerd_rounds_total)");
+    assert_eq!(value("sum(healerd_heals_total)"), "0");
+    assert_eq!(value("healerd_breakers{state=\"OPEN\"}"), "0");
+    assert_eq!(value("up"), "1");
+    let rounds = prometheus.wait_for("sum(healerd_rounds_total)");
 
     set_mode(&blog.join("config.php"), 0o666);
     std::fs::remove_file(mule.join("marker")).unwrap();
     wait_for("the cure is counted", || {
-        value("sum(healerd_heals_total{outcome=\"cured\"})") == 1.0
+        value("sum(healerd_heals_total{outcome=\"cured\"})") == "1"
     });
     wait_for("the failure is counted, and opened the breaker", || {
-        value("sum(healerd_heals_total{outcome=\"not_cured\"})") == 1.0
-            && value("healerd_breakers{state=\"OPEN\"}") == 1.0
-            && value("healerd_app_breaker_open{app=\"mule\"}") == 1.0
+        value("sum(healerd_heals_total{outcome=\"not_cured\"})") == "1"
+            && value("healerd_breakers{state=\"OPEN\"}") == "1"
+            && value("healerd_app_breaker_open{app=\"mule\"}") == "1"
     });
-    assert_eq!(value("healerd_breakers{state=\"CLOSED\"}"), 1.0);
-    assert!(value("sum(healerd_rounds_total)") > rounds);
-    assert!(value("sum(healerd_backups_total)") >= 2.0);
-    assert!(value("healerd_audit_head") > 0.0);
-    let commits = "sum(rate(healerd_store_commit_duration_seconds_count[1m])) > 0";
-    assert!(value(commits) > 0.0, "commits are timed");
+    assert_eq!(value("healerd_breakers{state=\"CLOSED\"}"), "1");
+    assert_eq!(
+        value("sum(healerd_heals_started_total{trigger=\"daemon\"})"),
+        "2"
+    );
+    assert!(prometheus.wait_for("sum(healerd_rounds_total)") > rounds);
+    for more_than_none in [
+        "healerd_backups_total{result=\"ok\"} > 1",
+        "healerd_audit_head > 0",
+        "healerd_store_commit_duration_seconds_count > 0",
+    ] {
+        prometheus.wait_for(more_than_none);
+    }
 
     // The same text through both doors, and it is clean.
     for (door, text) in [

@@ -105,9 +105,9 @@ fn after_a_power_cut_in_an_action_the_heal_comes_to_rest_and_nothing_runs_again(
     assert_eq!(host.read("/srv/slow/data/marker"), None);
 
     // It had its one try.
-    wait_for("its incident is a person's now", || {
-        let (_, said) = host.ctl(&["incidents"]);
-        said["items"][0]["state"] == "ESCALATED"
+    wait_for("nothing is planned for it any more", || {
+        let (_, plan) = host.ctl(&["plan", "slow"]);
+        plan["cannotHeal"][0]["checkName"] == "marker" && plan["autoHeal"] == serde_json::json!([])
     });
     assert_eq!(host.heals("slow").len(), 1);
     let (_, status) = host.ctl(&["status"]);

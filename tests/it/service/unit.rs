@@ -1,6 +1,6 @@
 //! The unit under a real systemd: it reaches READY, heals inside its sandbox, and reloads whole or not at all.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -79,7 +79,7 @@ fn the_unit_gets_ready_heals_in_its_sandbox_and_tells_the_journal() {
     // A file, and a folder that passes its group on, are writable by everybody: exactly that bit goes.
     let file = host.outside("/srv/blog/config.php");
     let folder = host.outside("/srv/blog/logs");
-    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o2777)).unwrap();
+    set_mode(&folder, 0o2777);
     set_mode(&file, 0o666);
     let heal = host.ended("blog", 1);
     assert_eq!(
@@ -211,7 +211,10 @@ fn a_reload_takes_the_new_configuration_whole_or_not_at_all() {
     });
     let refused = host.told("configuration refused");
     let said = refused[1]["MESSAGE"].as_str().unwrap();
-    assert!(said.contains("own.toml:2") && said.contains("checks"), "{said}");
+    assert!(
+        said.contains("own.toml:2") && said.contains("checks"),
+        "{said}"
+    );
     assert_eq!(names(), before);
 
     std::fs::remove_file(host.outside("/etc/healerd/stacks.d/own.toml")).unwrap();

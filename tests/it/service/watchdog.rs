@@ -6,7 +6,7 @@ use crate::lab::{find_program, skip, wait_for};
 use rustix::process::Signal;
 
 /// Shorter than delivered, and still above the slowest part's own rhythm.
-const DROP_IN: &str = "[Service]\nWatchdogSec=12\nRestartSec=100ms\n";
+const DROP_IN: &str = "[Service]\nWatchdogSec=12\nTimeoutAbortSec=1\nRestartSec=100ms\n";
 
 fn config(interval: &str) -> String {
     format!(
