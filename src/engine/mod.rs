@@ -300,6 +300,7 @@ impl Seat {
         let mut restart = restart;
         loop {
             let desk = self.desk(&restart);
+            drop(restart); // it holds the rows of all apps, and an app's desk lives as long as the daemon
             let task = tokio::spawn(self.clone().work(desk, Arc::clone(&requests)));
             match task.await {
                 Ok(Ok(())) => return Ok(()),
@@ -336,7 +337,7 @@ impl Seat {
     ) -> Result<(), EngineError> {
         let mut requests = requests.lock().await;
         let mut stop = self.stop.clone();
-        recover::unfinished(&mut desk).await?;
+        Box::pin(recover::unfinished(&mut desk)).await?;
         let mut wake = desk.now();
         loop {
             board::publish(&self.handle, &desk);
@@ -347,7 +348,7 @@ impl Seat {
                 biased;
                 _ = stop.changed() => return Ok(()),
                 request = requests.recv() => match request {
-                    Some(request) => requests::answer(&mut desk, request).await?,
+                    Some(request) => Box::pin(requests::answer(&mut desk, request)).await?,
                     None => return Ok(()),
                 },
                 () = desk.world.clock.sleep_until(wake.boot_ms) => {}
@@ -356,7 +357,8 @@ impl Seat {
             let late_ms = desk.now().boot_ms.saturating_sub(wake.boot_ms);
             self.metrics
                 .round_started(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
-            wake = cycle::turn(&mut desk).await?;
+            // Boxed, so that a desk that waits does not keep room for the largest thing that it may ever do.
+            wake = Box::pin(cycle::turn(&mut desk)).await?;
             self.progress.advance(Part::Scheduler);
         }
     }
@@ -549,7 +551,7 @@ pub async fn desk_by_hand(
         progress: Arc::default(),
     };
     let mut desk = seat.desk(&restart);
-    recover::unfinished(&mut desk).await?;
+    Box::pin(recover::unfinished(&mut desk)).await?;
     board::publish(&handle, &desk);
     Ok(Some(ByHand {
         desk,

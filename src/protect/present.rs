@@ -25,7 +25,8 @@ const ENTRIES_MAX: u64 = 500_000;
 /// A config file larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// Earns the proof of a stored backup again, by reading everything back. A row in the store proves nothing.
+/// Earns the proof of a stored backup again. A row in the store proves nothing; what this process has read back before,
+/// and no program can have changed since, is not read a second time ([`crate::seam::Vault::confirm`]).
 ///
 /// # Errors
 /// When it is not there, or damaged.
@@ -34,7 +35,7 @@ pub async fn reverify(
     id: BackupId,
     members: &[WriteMember],
 ) -> Result<VerifiedBackup, ProtectError> {
-    world.vault.verify(id).await?;
+    world.vault.confirm(id).await?;
     let manifest = world.vault.manifest(id).await?;
     let row = row_of(&manifest, world.clock.now());
     Ok(VerifiedBackup::proven(manifest, row, members.to_vec()))
