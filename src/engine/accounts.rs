@@ -41,9 +41,9 @@ pub(super) fn settle(
     match &after.state {
         // Found stale: another backup will be the heal's.
         HealState::Admitted => unpin(before, changes),
-        HealState::Protected { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Verifying { .. } => changes,
+        HealState::Protected { .. } | HealState::InDoubt { .. } | HealState::Verifying { .. } => {
+            changes
+        }
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
         HealState::Settling { .. } => changes.write(give(&host_lease)),
         HealState::Soaking { .. } => {
@@ -320,7 +320,12 @@ fn move_incidents(
         let mut tried = incident.tried.clone();
         // Lost on the way to the target, whose tombstone says that it never began: that was no try.
         if matches!(before.state, HealState::InDoubt { .. })
-            && matches!(&heal.state, HealState::Aborted { cause: AbortCause::NeverRan(_) })
+            && matches!(
+                &heal.state,
+                HealState::Aborted {
+                    cause: AbortCause::NeverRan(_)
+                }
+            )
         {
             tried.retain(|action| *action != heal.action.name);
         }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::{Shared, lock, stage as staging};
 use crate::identity::Identity;
-use crate::protocol::{Answer, Refusal, RefusalCode, Start, Target, UndoItem, WitnessState};
 use crate::native;
+use crate::protocol::{Answer, Refusal, RefusalCode, Start, Target, UndoItem, WitnessState};
 use crate::restore;
 use crate::roots::Roots;
 use crate::runner::descendants;

@@ -96,9 +96,7 @@ fn parse<T: serde::de::DeserializeOwned>(body: &str) -> T {
 impl Record {
     /// Is every heal over?
     pub(crate) fn rests(&self) -> bool {
-        self.heals
-            .iter()
-            .all(|healed| healed.heal.state.is_end())
+        self.heals.iter().all(|healed| healed.heal.state.is_end())
     }
 
     /// Everything that no crash may leave: arrows that are none, leases, pins and silence about what waits.
@@ -116,14 +114,20 @@ impl Record {
             let pinned = self.pins.contains(&format!("heal:{}", heal.id));
             let needs = healed.waits || matches!(heal.state, HealState::UndoFailed { .. });
             if pinned && !needs {
-                faults.push(format!("heal {} is over and still pins its backup", heal.id));
+                faults.push(format!(
+                    "heal {} is over and still pins its backup",
+                    heal.id
+                ));
             }
             let is_told = self
                 .notices
                 .iter()
                 .any(|notice| notice.contains(&format!(":{}", heal.action.name)));
             if needs && !is_told {
-                faults.push(format!("heal {} waits for a person whom nobody told", heal.id));
+                faults.push(format!(
+                    "heal {} waits for a person whom nobody told",
+                    heal.id
+                ));
             }
         }
         faults
@@ -131,7 +135,10 @@ impl Record {
 
     /// Did the supervisor of the last heal die before it could say what it had changed?
     pub(crate) fn was_interrupted(&self) -> bool {
-        let course = self.heals.last().and_then(|healed| healed.heal.state.course());
+        let course = self
+            .heals
+            .last()
+            .and_then(|healed| healed.heal.state.course());
         course.is_some_and(|course| course.outcome == Outcome::Interrupted)
     }
 
@@ -140,7 +147,11 @@ impl Record {
         self.heals
             .iter()
             .map(|healed| {
-                let events: Vec<_> = healed.journal.iter().map(|(_, event)| event.name()).collect();
+                let events: Vec<_> = healed
+                    .journal
+                    .iter()
+                    .map(|(_, event)| event.name())
+                    .collect();
                 format!(
                     "  {} {}: {} ({})\n    {}\n",
                     healed.heal.action.name,

@@ -1,5 +1,6 @@
 //! The stage of one run: a small application with a closed door, a daemon that may open it, and a record outside both.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::lab::process::{Output, run};
@@ -104,6 +105,11 @@ impl Stage {
         )
     }
 
+    /// Is somebody there at the control socket?
+    pub(crate) fn listens(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+
     /// Asks the daemon as root does.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
         run(
@@ -188,7 +194,15 @@ fn furnish(lab: &Lab, app: &Path, plot: &Plot) {
     }
     // Times of the past, so that every change shows.
     let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    for name in ["attic/old.txt", "closed.sign", ".env", "plan.dist", "attic", "made", ""] {
+    for name in [
+        "attic/old.txt",
+        "closed.sign",
+        ".env",
+        "plan.dist",
+        "attic",
+        "made",
+        "",
+    ] {
         std::fs::File::open(app.join(name))
             .and_then(|file| file.set_modified(past))
             .expect("root can set times");
