@@ -264,6 +264,26 @@ pub async fn effects(
     }
 }
 
+/// What a supervisor had recorded before it died; it may be nothing.
+///
+/// # Errors
+/// When the target cannot be asked.
+pub async fn effects_so_far(
+    world: &World,
+    heal: HealId,
+    app: &App,
+    login: Login,
+) -> Result<Vec<Effect>, ActError> {
+    match effects(world, heal, app, login).await {
+        Err(ActError::Host(HostError::Refused { refusal, .. }))
+            if refusal.code == RefusalCode::Absent =>
+        {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
+}
+
 /// Drops what was staged for a heal; with `witness` its whole record, once nothing can ask for it any more.
 pub async fn forget(world: &World, heal: HealId, app: &App, login: Login, witness: bool) {
     let request = Request::Forget {

@@ -9,6 +9,7 @@ use super::capture::VerifiedBackup;
 use super::error::ProtectError;
 use super::known_good::{Dialect, conflicts};
 use super::reach::{PullError, Reach};
+use crate::model::action::Identity;
 use crate::model::app::App;
 use crate::model::backup::{BackupManifest, BackupRow};
 use crate::model::id::BackupId;
@@ -70,7 +71,8 @@ fn row_of(manifest: &BackupManifest, verified: Moment) -> BackupRow {
     }
 }
 
-/// Everything that the members take in now, with the digests of contents.
+/// Everything that the members take in now, with the digests of contents where the application's user looks: what root
+/// changes is metadata, and root reads nothing else.
 ///
 /// # Errors
 /// When something cannot be read, or the host does not answer.
@@ -81,7 +83,8 @@ pub async fn present(
     members: &[Pattern],
 ) -> Result<Manifest, ProtectError> {
     let reach = Reach::new(world, app, login, TIME)?;
-    let listing = reach.list_with(members, ENTRIES_MAX, true).await?;
+    let digests = login.identity == Identity::App;
+    let listing = reach.list_with(members, ENTRIES_MAX, digests).await?;
     match listing.unreadable.into_iter().next() {
         Some((path, reason)) => Err(ProtectError::Unreadable { path, reason }),
         None => Ok(listing.entries),

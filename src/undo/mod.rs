@@ -9,7 +9,7 @@ mod plan;
 mod report;
 mod rollback;
 
-pub use self::plan::{UndoPlan, plan};
+pub use self::plan::{UndoPlan, after_death, plan};
 pub use self::report::report;
 pub use self::rollback::{PreviewChange, PreviewKind, Rollback, RollbackPreview, rollback_plan};
 

@@ -12,7 +12,7 @@
 //! A path without a known state before is never guessed at: it blocks, and a person decides; unless the stack calls it
 //! volatile, then it is left and reported. Outside the write set nothing is taken back at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use healer_agent::protocol::{UndoItem, WriteKind, WriteMember};
 use healer_agent::tree::diff::same_content;
@@ -99,6 +99,29 @@ pub fn plan(
         }
     }
     plan
+}
+
+/// What a dead supervisor's action changed: what it had recorded, where that is how things are now, and else what was
+/// `found` to differ from the backup. A member that is as in the backup has nothing to take back.
+pub fn after_death(
+    recorded: Vec<Effect>,
+    found: Vec<Effect>,
+    writes: &[WriteMember],
+) -> Vec<Effect> {
+    let mut effects: BTreeMap<TreePath, Effect> = found
+        .into_iter()
+        .map(|effect| (effect.path.clone(), effect))
+        .collect();
+    for effect in recorded {
+        let is_now = match effects.get(&effect.path) {
+            Some(found) => found.after == effect.after,
+            None => Member::of(writes, &effect.path).is_none(),
+        };
+        if is_now {
+            effects.insert(effect.path.clone(), effect);
+        }
+    }
+    effects.into_values().collect()
 }
 
 /// Was it a directory before and after, and changed nothing but its time?

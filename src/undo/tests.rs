@@ -333,6 +333,52 @@ fn the_time_of_a_directory_goes_back_with_the_member_that_changed_in_it() {
 }
 
 #[test]
+fn what_a_dead_supervisor_recorded_counts_while_it_is_so() {
+    let writes = [member("own/**", WriteKind::Content, false)];
+    let native = |at: &str, after: &str| {
+        effect(
+            at,
+            Some(file("old")),
+            Some(file(after)),
+            EffectSource::Native,
+        )
+    };
+    let found = |after: &str| {
+        effect(
+            "own/a",
+            Some(file("old")),
+            Some(file(after)),
+            EffectSource::Recovery,
+        )
+    };
+    for (case, recorded, found, want) in [
+        (
+            "as recorded",
+            native("own/a", "new"),
+            Some(found("new")),
+            Some(EffectSource::Native),
+        ),
+        (
+            "changed once more",
+            native("own/a", "new"),
+            Some(found("newer")),
+            Some(EffectSource::Recovery),
+        ),
+        ("back already", native("own/a", "new"), None, None),
+        (
+            "nobody looked there",
+            native("beside", "new"),
+            None,
+            Some(EffectSource::Native),
+        ),
+    ] {
+        let effects = after_death(vec![recorded], found.into_iter().collect(), &writes);
+        let sources: Vec<_> = effects.iter().map(|effect| effect.source).collect();
+        assert_eq!(sources, want.into_iter().collect::<Vec<_>>(), "{case}");
+    }
+}
+
+#[test]
 fn the_digest_before_comes_from_the_backup() {
     let writes = [member("**", WriteKind::Content, false)];
     let before = without_digest(file("old"));

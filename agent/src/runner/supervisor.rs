@@ -276,7 +276,15 @@ impl Action<'_> {
                 let stage = self.witness.stage(&self.intent.start.heal);
                 let left = deadline_ms.saturating_sub(boot_clock_ms());
                 let deadline = Instant::now() + Duration::from_millis(left);
-                return Ok(match files.native(step, &stage, deadline) {
+                let done = files.native(step, &stage, deadline);
+                // Should this process die before the end, what it knew of its changes lives on. All are written again
+                // at the end, where a failure counts.
+                let known = self
+                    .witness
+                    .write_effects(&self.intent.start.heal, files.effects());
+                drop(known);
+                point("run.step.recorded");
+                return Ok(match done {
                     Ok(()) => {
                         self.reports.push(report(step.name(), ""));
                         Next::Go

@@ -1,6 +1,7 @@
 //! The effects of a heal as a file: a head line, then one effect a line, in path order.
 //!
-//! Written whole and synced before the action says that it finished; read a page at a time, so that neither side ever
+//! Written whole and synced before the action says that it finished, and after each native step, so that less is lost
+//! with a supervisor that dies; read a page at a time, so that neither side ever
 //! holds more than a frame of it.
 
 use std::fs::File;

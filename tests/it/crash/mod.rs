@@ -57,6 +57,7 @@ const RUN: &[&str] = &[
     "run.supervisor.spawned",
     "run.started",
     "run.step.announced",
+    "run.step.recorded",
     "run.walked_before",
     "run.program.spawned",
     "run.program.ended",
@@ -88,6 +89,7 @@ fn an_action_that_helps_survives_a_kill_at_every_point() {
         persons: play::Persons::None,
         end: Ends::Cured,
         victim: Victim::Announcer,
+        kills_at: &[""],
         must_pass: &[ENGINE, VAULT, RUN],
     });
 }
@@ -99,6 +101,7 @@ fn an_action_that_does_not_help_is_taken_back_after_a_kill_at_every_point() {
         persons: play::Persons::None,
         end: Ends::Undone,
         victim: Victim::Announcer,
+        kills_at: &[""],
         must_pass: &[ENGINE, VAULT, RUN, UNDO],
     });
 }
@@ -110,6 +113,7 @@ fn everybody_killed_at_once_at_every_point_leaves_nothing_half_done() {
         persons: play::Persons::None,
         end: Ends::Undone,
         victim: Victim::Everybody,
+        kills_at: &["engine.", "vault.", "run.", "undo."],
         must_pass: &[ENGINE, VAULT, RUN, UNDO],
     });
 }
@@ -125,6 +129,7 @@ fn what_a_person_approved_survives_a_kill_at_every_point() {
         persons: play::Persons::Approve,
         end: Ends::Cured,
         victim: Victim::Announcer,
+        kills_at: &["engine."],
         must_pass: &[ENGINE],
     });
 }
@@ -139,6 +144,7 @@ fn a_rollback_that_a_person_wants_survives_a_kill_at_every_point() {
         persons: play::Persons::RollBack,
         end: Ends::RolledBack,
         victim: Victim::Announcer,
+        kills_at: &[""],
         must_pass: &[
             VAULT,
             &["undo.exchanged", "undo.removed", "engine.after.Ended"],
@@ -156,6 +162,7 @@ fn what_root_gave_away_is_taken_back_after_a_kill_at_every_point() {
         persons: play::Persons::None,
         end: Ends::Undone,
         victim: Victim::Announcer,
+        kills_at: &["engine.", "run.", "undo."],
         must_pass: &[ENGINE, &["undo.attributes-set", "engine.after.Rechecked"]],
     });
 }

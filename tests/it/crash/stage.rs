@@ -1,5 +1,6 @@
 //! The stage of one run: a small application with a closed door, a daemon that may open it, and a record outside both.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::lab::process::{Output, run};
@@ -102,6 +103,11 @@ impl Stage {
                 .arg("--config")
                 .arg(&self.config),
         )
+    }
+
+    /// Is somebody there at the control socket?
+    pub(crate) fn listens(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
     }
 
     /// Asks the daemon as root does.
