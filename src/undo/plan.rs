@@ -54,6 +54,9 @@ pub fn plan(
     for effect in sorted {
         let loose = volatile.iter().any(|pattern| pattern.matches(&effect.path));
         let Some(member) = Member::of(writes, &effect.path) else {
+            if only_entries_changed(effect) {
+                continue; // the entries themselves are judged one by one
+            }
             let charged = match effect.source {
                 // The step itself reported it.
                 EffectSource::Native => true,
@@ -82,6 +85,19 @@ pub fn plan(
         }
     }
     plan
+}
+
+/// Is it a folder of which nothing changed but its time, because something was made or removed in it?
+fn only_entries_changed(effect: &Effect) -> bool {
+    let (Some(before), Some(after)) = (&effect.before, &effect.after) else {
+        return false;
+    };
+    let owner = |entry: &EntryState| (entry.meta.mode, entry.meta.uid, entry.meta.gid);
+    before.content == Content::Directory
+        && after.content == Content::Directory
+        && owner(before) == owner(after)
+        // A stat walk leaves the extended attributes of a folder out.
+        && (before.meta.xattrs.is_empty() || before.meta.xattrs == after.meta.xattrs)
 }
 
 /// What the write set says of one path: the widest of all members that take it in, and shared only where all are.

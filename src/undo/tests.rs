@@ -285,6 +285,27 @@ fn each_effect_goes_back_or_is_told() {
 }
 
 #[test]
+fn a_folder_outside_is_charged_for_its_attributes_and_not_for_its_entries() {
+    let folder = |time| state(Content::Directory, time);
+    let opened = {
+        let mut folder = folder(2);
+        folder.meta.mode = 0o777;
+        folder
+    };
+    let writes = [member("a", WriteKind::Content, false)];
+    for (case, after, want) in [
+        ("a member was made in it", Some(folder(2)), 0),
+        ("it was opened to everybody", Some(opened), 1),
+        ("it was removed", None, 1),
+    ] {
+        let effects = [effect(".", Some(folder(1)), after, EffectSource::Walk)];
+        let plan = plan(&manifest(&[("a", None)]), &writes, &effects, &[], false);
+        assert_eq!(plan.outside.len(), want, "{case}: {plan:?}");
+        assert!(plan.items.is_empty() && plan.blocked.is_empty(), "{case}");
+    }
+}
+
+#[test]
 fn the_digest_before_comes_from_the_backup() {
     let writes = [member("**", WriteKind::Content, false)];
     let before = without_digest(file("old"));

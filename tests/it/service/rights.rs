@@ -47,7 +47,7 @@ impl Stage {
         let path = lab.dir().join("mule");
         std::fs::create_dir(&path).unwrap();
         lab.user.own_all(&path);
-        let table = app_table(&lab, "mule", "risky", &path, "http://127.0.0.1:9/", "");
+        let table = super::files_only(&app_table(&lab, "mule", "risky", &path, "", ""));
         let config = format!(
             "mode = \"FULL_AUTO\"\n{}{table}[control.roles]\nviewer = {{ users = [\"{}\"] }}\n",
             super::QUICK,
