@@ -49,11 +49,7 @@ impl Frame {
             return Err(FrameError::TooLong(length));
         }
         let mut bytes = Vec::with_capacity(4 + length);
-        let word = |value: usize| {
-            u32::try_from(value)
-                .expect("below 1 MiB, checked above")
-                .to_be_bytes()
-        };
+        let word = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes(); // below 1 MiB
         bytes.extend_from_slice(&word(length));
         bytes.extend_from_slice(&self.id.to_be_bytes());
         bytes.extend_from_slice(&word(self.header.len()));

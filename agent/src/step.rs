@@ -160,6 +160,15 @@ impl Step {
         }
     }
 
+    /// The content that must have been staged before it runs.
+    pub fn staged(&self) -> Option<Digest> {
+        if let Self::Put { digest, .. } = self {
+            Some(*digest)
+        } else {
+            None
+        }
+    }
+
     /// Does it change files by itself?
     pub fn writes_files(&self) -> bool {
         !matches!(self, Self::RestartUnit { .. } | Self::RestartPm2 { .. })

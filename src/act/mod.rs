@@ -245,27 +245,21 @@ pub async fn effects(
             heal: heal.to_string(),
             after: after.clone(),
         };
-        match call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER)
-            .await?
-            .answer
-        {
-            Answer::Effects { effects, more } => {
-                after = effects.last().map(|effect| effect.path.clone());
-                let stuck = more && effects.is_empty();
-                all.extend(effects);
-                if !more || stuck {
-                    return Ok(all);
-                }
-                if all.len() > EFFECTS_MAX {
-                    return Err(ActError::TooMany);
-                }
-            }
-            _ => {
-                return Err(HostError::Protocol {
-                    host: app.host.clone(),
-                }
-                .into());
-            }
+        let reply = call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER).await?;
+        let Answer::Effects { effects, more } = reply.answer else {
+            return Err(strange(app));
+        };
+        after = effects.last().map(|effect| effect.path.clone());
+        let stuck = more && effects.is_empty();
+        all.extend(effects);
+        if stuck {
+            return Err(strange(app));
+        }
+        if !more {
+            return Ok(all);
+        }
+        if all.len() > EFFECTS_MAX {
+            return Err(ActError::TooMany);
         }
     }
 }
@@ -289,16 +283,19 @@ pub async fn free_bytes(world: &World, app: &App, login: Login) -> Result<u64, A
     let request = Request::Room {
         path: app.target.root.clone(),
     };
-    match call(world, app, login, Lane::Check, request, Vec::new(), ANSWER)
-        .await?
-        .answer
-    {
-        Answer::Room { free_bytes, .. } => Ok(free_bytes),
-        _ => Err(HostError::Protocol {
-            host: app.host.clone(),
-        }
-        .into()),
+    let reply = call(world, app, login, Lane::Check, request, Vec::new(), ANSWER).await?;
+    let Answer::Room { free_bytes, .. } = reply.answer else {
+        return Err(strange(app));
+    };
+    Ok(free_bytes)
+}
+
+/// The answer was not one that its request can have.
+fn strange(app: &App) -> ActError {
+    HostError::Protocol {
+        host: app.host.clone(),
     }
+    .into()
 }
 
 async fn call(

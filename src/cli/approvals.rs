@@ -29,21 +29,20 @@ pub(super) async fn approve(
     confirm: &Confirm,
 ) -> Result<Output, CliError> {
     let seen = find(client, id).await?;
-    let digest = match digest {
-        Some(digest) => digest.to_owned(),
-        None => {
-            if !confirm.yes {
-                ask::confirm(
-                    &preview(&seen),
-                    "Approve exactly this?",
-                    &format!(
-                        "look at `healerctl explain {0}`, then `healerctl approve {0} --digest DIGEST --reason WHY`, or add --yes",
-                        seen.approval_id
-                    ),
-                )?;
-            }
-            seen.digest.clone()
+    let digest = if let Some(digest) = digest {
+        digest.to_owned()
+    } else {
+        if !confirm.yes {
+            ask::confirm(
+                &preview(&seen),
+                "Approve exactly this?",
+                &format!(
+                    "look at `healerctl explain {0}`, then `healerctl approve {0} --digest DIGEST --reason WHY`, or add --yes",
+                    seen.approval_id
+                ),
+            )?;
         }
+        seen.digest.clone()
     };
     let request = ApproveRequest {
         digest,

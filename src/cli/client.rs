@@ -118,11 +118,10 @@ impl Client {
     /// # Errors
     /// When no daemon answers, or it refuses.
     pub async fn stream(&self, path: &str) -> Result<reqwest::Response, CliError> {
-        let response = self
-            .http
-            .get(url(path))
-            .send()
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.http.get(url(path)).send());
+        let response = answer
             .await
+            .map_err(|_| late())?
             .map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -196,12 +195,7 @@ impl Client {
                 format!("the control socket `{socket}` may not be opened"),
             )
             .hint("run it as root, or ask an administrator for a role in [control.roles] and its group"),
-            _ if error.is_timeout() => CliError::new(
-                code::UNREACHABLE,
-                "timeout",
-                "the daemon did not answer in time; whether it did what was asked is unknown",
-            )
-            .hint("look: `healerctl status` and `healerctl heals`"),
+            _ if error.is_timeout() => late(),
             _ if error.is_connect() => CliError::new(
                 code::UNREACHABLE,
                 "unreachable",
@@ -218,6 +212,15 @@ impl Client {
             .hint("look: `healerctl status` and `healerctl heals`"),
         }
     }
+}
+
+fn late() -> CliError {
+    CliError::new(
+        code::UNREACHABLE,
+        "timeout",
+        "the daemon did not answer in time; whether it did what was asked is unknown",
+    )
+    .hint("look: `healerctl status` and `healerctl heals`")
 }
 
 fn url(path: &str) -> String {

@@ -14,7 +14,7 @@ use crate::model::name::{ActionName, AppName};
 use crate::telemetry::redact::escape;
 
 /// Longest wait for a heal's end; after that it still goes on, and is looked at with `heals`.
-const WAIT_MAX: Duration = Duration::from_secs(2 * 3600);
+const WAIT_MAX: Duration = Duration::from_hours(2);
 
 /// Asks the daemon to run it.
 pub(super) async fn run(client: &Client, json: bool, args: &HealArgs) -> Result<Output, CliError> {

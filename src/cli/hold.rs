@@ -10,7 +10,7 @@ use super::args::Reason;
 use super::client::Client;
 use super::output::{CliError, Output, code, tell};
 use super::{ask, ids, table};
-use crate::control::wire::{Done, Heal, Hold, HoldRequest, ResumeRequest};
+use crate::control::wire::{Done, Heal, Hold, HoldRequest, ResumeRequest, Status};
 use crate::model::name::{AppName, HostName};
 use crate::telemetry::redact::escape;
 
@@ -26,6 +26,11 @@ pub(super) async fn hold(
     let scope = scope_of(scope)?;
     if let Some(text) = length {
         crate::config::parse_duration(text).map_err(CliError::usage)?;
+    }
+    if let Some((program, arguments)) = command.split_first()
+        && let Some(held) = held_already(client, &scope).await?
+    {
+        return under(&held, program, arguments).await;
     }
     let reason = if let (None, Some(program)) = (&why.reason, command.first()) {
         format!("while {} runs", program.to_string_lossy())
@@ -64,6 +69,34 @@ pub(super) async fn hold(
         ));
     }
     Ok(Output::default().exit(ran?))
+}
+
+/// A hold of exactly this scope, which a resume would end too.
+async fn held_already(client: &Client, scope: &str) -> Result<Option<Hold>, CliError> {
+    let status: Status = client.get("/status", &[]).await?;
+    Ok(status.holds.into_iter().find(|hold| hold.scope == scope))
+}
+
+/// Runs a program under somebody's hold, which stays. One that may end before the program does is not relied on.
+async fn under(
+    held: &Hold,
+    program: &OsString,
+    arguments: &[OsString],
+) -> Result<Output, CliError> {
+    let owner = escape(&held.owner);
+    if let Some(until) = &held.until {
+        return Err(CliError::new(
+            code::REFUSED,
+            "held",
+            format!("{} is held by {owner} until {until} already", held.scope),
+        )
+        .hint("wait for its end, or end it with `healerctl resume`, which ends all holds of this scope"));
+    }
+    tell(&format!(
+        "{} is held by {owner} already; that hold stays\n",
+        held.scope
+    ));
+    Ok(Output::default().exit(run(program, arguments).await?))
 }
 
 /// Runs a program with our own streams. A signal from the terminal reaches it too; we wait for its end either way, so
@@ -186,7 +219,7 @@ pub(super) fn list(holds: &[Hold]) -> String {
                 hold.scope.clone(),
                 hold.owner.clone(),
                 hold.since.clone(),
-                hold.until.clone().unwrap_or_else(|| "resumed".to_owned()),
+                hold.until.clone().unwrap_or_else(|| "a resume".to_owned()),
                 hold.reason.clone(),
             ]
         }),
@@ -211,6 +244,19 @@ mod tests {
         for wrong in ["", "group:x", "app:", "app:../x", "host:a b"] {
             assert_eq!(scope_of(wrong).unwrap_err().exit, code::USAGE, "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_hold_of_somebody_else_is_not_ended_by_a_command() {
+        let held = super::super::made_up::status().holds.remove(0);
+        let output = under(&held, &"false".into(), &[]).await.unwrap();
+        assert_eq!(output.code, 1);
+        let short = Hold {
+            until: Some("2026-11-24T04:00:00Z".to_owned()),
+            ..held
+        };
+        let error = under(&short, &"false".into(), &[]).await.unwrap_err();
+        assert_eq!(error.exit, code::REFUSED);
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ pub(super) fn status() -> Status {
         caller: Caller {
             uid: 0,
             name: "root".to_owned(),
-            role: "admin".to_owned(),
+            role: Some("admin".to_owned()),
         },
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<Output, CliError>
 }
 
 fn is_unhealthy(seen: &Seen) -> bool {
-    seen.list.iter().any(|app| super::apps::is_sick(app)) || !seen.incidents.is_empty()
+    seen.list.iter().any(super::apps::is_sick) || !seen.incidents.is_empty()
 }
 
 fn text(seen: &Seen) -> String {

@@ -100,7 +100,8 @@ fn cell(text: &str) -> String {
 fn lines(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
-        text.push_str(line.trim_end());
+        // Each cell has room to its left; the first needs none.
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
     text

@@ -37,6 +37,9 @@ macro_rules! backend {
             fn store(&self) -> &dyn Store;
             $(
                 /// See [`Handle`].
+                ///
+                /// # Errors
+                /// As [`Handle`] says, where it can fail.
                 fn $read(&self $(, $rarg: $rty)*) -> $rout;
             )*
             $(

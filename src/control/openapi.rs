@@ -24,9 +24,15 @@ pub(super) fn finish(found: OpenApi) -> OpenApi {
         ))
         .build();
     let mut document = OpenApiBuilder::from(found).info(info).build();
-    for item in document.paths.paths.values_mut() {
-        let verbs = [&mut item.get, &mut item.post, &mut item.delete];
-        for operation in verbs.into_iter().flatten() {
+    for (path, item) in &mut document.paths.paths {
+        let verbs = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("delete", &mut item.delete),
+        ];
+        for (verb, operation) in verbs {
+            let Some(operation) = operation else { continue };
+            operation.operation_id = Some(id(verb, path));
             may_fail(operation);
         }
     }
@@ -35,6 +41,18 @@ pub(super) fn finish(found: OpenApi) -> OpenApi {
         .schemas
         .insert(wire::Problem::name().into_owned(), wire::Problem::schema());
     document
+}
+
+/// Names an operation by verb and path: handlers of different nouns bear the same name.
+fn id(verb: &str, path: &str) -> String {
+    let path = path.strip_prefix(wire::BASE).unwrap_or(path);
+    let words = path
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    std::iter::once(verb)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join("_")
 }
 
 fn may_fail(operation: &mut Operation) {

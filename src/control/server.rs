@@ -37,7 +37,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Pause after the kernel refused a connection (out of descriptors), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on the socket until `shutdown` is over; then answers under way end, and event streams are cut.
+/// Answers on the socket until `shutdown` is over; then event streams end, and so do answers under way.
 pub async fn serve(
     listener: UnixListener,
     state: ControlState,
@@ -47,6 +47,7 @@ pub async fn serve(
     let service = TowerToHyperService::new(routes::router(Arc::new(state)));
     let places = Places::default();
     let (ending, ends) = watch::channel(false);
+    let ends = Ends(ends);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -75,14 +76,20 @@ pub async fn serve(
     }
 }
 
+/// Tells when the server ends; among the extensions of every request.
+#[derive(Debug, Clone)]
+pub(super) struct Ends(watch::Receiver<bool>);
+
+impl Ends {
+    /// Returns when it ends, or has ended.
+    pub(super) async fn over(&mut self) {
+        drop(self.0.wait_for(|over| *over).await);
+    }
+}
+
 type Routes = TowerToHyperService<axum::Router>;
 
-async fn connection(
-    stream: UnixStream,
-    routes: Routes,
-    places: Places,
-    mut ends: watch::Receiver<bool>,
-) {
+async fn connection(stream: UnixStream, routes: Routes, places: Places, mut ends: Ends) {
     let Ok(credentials) = stream.peer_cred() else {
         tracing::warn!("control connection without an identity");
         return;
@@ -99,8 +106,10 @@ async fn connection(
             return;
         }
     };
+    let told = ends.clone();
     let service = service_fn(move |mut request| {
         request.extensions_mut().insert(Arc::clone(&peer));
+        request.extensions_mut().insert(told.clone());
         routes.call(request)
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -111,7 +120,7 @@ async fn connection(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
+        () = ends.over() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

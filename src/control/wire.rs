@@ -81,7 +81,7 @@ pub struct Caller {
     pub uid: u32,
     pub name: String,
     /// `viewer`, `operator`, `approver` or `admin`.
-    pub role: String,
+    pub role: Option<String>,
 }
 
 /// A durable stop of automation.

@@ -261,7 +261,7 @@ fn cured(heal: &Heal) -> Result<(), String> {
 }
 
 fn is_state(heal: &Heal, state: &str) -> Result<(), String> {
-    if heal.state == state {
+    if heal.state.eq_ignore_ascii_case(state) {
         Ok(())
     } else {
         Err(format!("it is {}: {}", heal.state, heal.message))

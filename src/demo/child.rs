@@ -106,12 +106,11 @@ impl Daemon {
             kill_process(pid, Signal::TERM).context("cannot stop the daemon")?;
         }
         let ended = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await;
-        let is_well = match ended {
-            Ok(status) => status.context("cannot wait for the daemon")?.success(),
-            Err(_) => {
-                self.child.kill().await.context("cannot end the daemon")?;
-                false
-            }
+        let is_well = if let Ok(status) = ended {
+            status.context("cannot wait for the daemon")?.success()
+        } else {
+            self.child.kill().await.context("cannot end the daemon")?;
+            false
         };
         Ok(is_well)
     }

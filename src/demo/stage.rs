@@ -146,7 +146,8 @@ impl Stage {
             ("etc/conf.d", 0o755),
             ("etc/stacks.d", 0o755),
             ("run", 0o755),
-            ("state", 0o700),
+            // The agents of other users keep their witnesses below it.
+            ("state", 0o711),
             ("apps", 0o755),
         ] {
             let folder = self.path().join(folder);

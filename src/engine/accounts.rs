@@ -44,7 +44,9 @@ pub(super) fn settle(
         | HealState::InDoubt { .. }
         | HealState::Verifying { .. } => changes,
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
-        HealState::Settling { .. } => changes.write(give(&host_lease)),
+        HealState::Settling { .. } | HealState::Rechecking { .. } => {
+            changes.write(give(&host_lease))
+        }
         HealState::Soaking { .. } => {
             // While the app is still down, the next remedy need not wait for the soak of this one.
             let down = desk.look.as_ref().is_some_and(|look| {
@@ -60,7 +62,6 @@ pub(super) fn settle(
             }
         }
         HealState::Undoing { .. } => changes.write(take(&host_lease)),
-        HealState::Rechecking { .. } => changes.write(give(&host_lease)),
         HealState::Cured { .. }
         | HealState::NotCured { .. }
         | HealState::Kept { .. }
@@ -300,8 +301,24 @@ fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) 
             HealState::UndoFailed { .. } => {
                 (IncidentState::Escalated, "undo failed: a person must look")
             }
-            _ if request => (IncidentState::Closed, "what was asked for did not succeed"),
-            _ => (IncidentState::Open, "not cured by this heal"),
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. }
+            | HealState::NotCured { .. }
+            | HealState::Undone { .. }
+            | HealState::Aborted { .. } => {
+                if request {
+                    (IncidentState::Closed, "what was asked for did not succeed")
+                } else {
+                    (IncidentState::Open, "not cured by this heal")
+                }
+            }
         };
         let cured = matches!(heal.state, HealState::Cured { .. });
         // A cure may be tried again, should it not last.
@@ -340,7 +357,17 @@ fn notices(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Changes 
         HealState::Aborted {
             cause: AbortCause::BackupFailed(_),
         } => Some("no backup, so nothing was done"),
-        _ => None,
+        HealState::Admitted
+        | HealState::Protected { .. }
+        | HealState::Acting { .. }
+        | HealState::InDoubt { .. }
+        | HealState::Settling { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. }
+        | HealState::Cured { .. }
+        | HealState::Aborted { .. } => None,
     };
     let Some(what) = wants_person else {
         return changes;

@@ -24,7 +24,6 @@ use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Status};
 use crate::seam::{Changes, Write};
-use crate::telemetry::metrics::Trigger;
 
 /// What is to be healed, whoever asks.
 #[derive(Debug, Clone)]
@@ -170,9 +169,9 @@ pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError
 
 /// Is a heal in the way? One that soaks is not, once it gave its lease back because the app is still down.
 pub(super) fn is_busy(desk: &Desk) -> bool {
-    desk.heals.iter().any(|heal| match heal.state {
-        HealState::Soaking { .. } => !desk.is_down(),
-        ref state => !state.is_end(),
+    desk.heals.iter().any(|heal| {
+        let steps_aside = matches!(heal.state, HealState::Soaking { .. }) && desk.is_down();
+        !heal.state.is_end() && !steps_aside
     })
 }
 
@@ -317,12 +316,6 @@ pub(super) async fn admit(
     tracing::info!(
         app = %heal.app, heal_id = %id, action = %heal.action.name, risk = %heal.action.risk, "heal admitted"
     );
-    let trigger = if heal.origin.is_unattended() {
-        Trigger::Daemon
-    } else {
-        Trigger::Person
-    };
-    desk.metrics.heal_started(trigger);
     desk.tell("heal", format!("{} admitted", heal.action.name), Some(id));
     Ok(Ok(desk.heal(id).cloned().unwrap_or(heal)))
 }

@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One turn. Gives the moment of the next one.
+///
+/// # Errors
+/// When the store refuses or fails; the desk is then made anew from what is stored, or the daemon ends.
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();

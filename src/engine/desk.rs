@@ -16,7 +16,7 @@ use crate::model::app::App;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{Breaker, BreakerState};
 use crate::model::check::Round;
-use crate::model::heal::Heal;
+use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentState};
 use crate::model::ledger::Bar;
@@ -27,7 +27,7 @@ use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
 use crate::seam::{Changes, Login, StoreError, World, Write};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Success, Trigger};
 
 /// Why a desk cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,8 @@ impl Desk {
     /// Brings the copies in memory to what was just stored.
     fn remember(&mut self, write: Write) {
         match write {
-            Write::Heal { heal, .. } => {
+            Write::Heal { heal, event } => {
+                self.count_heal(&heal, event.as_ref());
                 let heal = Heal {
                     version: heal.version + 1,
                     ..*heal
@@ -230,8 +231,8 @@ impl Desk {
             Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
             Write::Due { due, .. } => self.due = due,
             Write::Hold(hold) => self.shared.remember_hold(hold),
-            Write::Backup(_)
-            | Write::BackupRemoved(_)
+            Write::Backup(_) => self.metrics.backup_taken(Success::Ok),
+            Write::BackupRemoved(_)
             | Write::Pin { .. }
             | Write::LeaseTaken(_)
             | Write::LeaseReleased { .. }
@@ -243,6 +244,19 @@ impl Desk {
             | Write::NoticeSent { .. }
             | Write::NoticeFailed { .. }
             | Write::Setting { .. } => {}
+        }
+    }
+
+    fn count_heal(&self, heal: &Heal, event: Option<&Event>) {
+        match event {
+            None => self.metrics.heal_started(match heal.origin {
+                Origin::Unattended => Trigger::Daemon,
+                Origin::Requested(_) | Origin::Approved(_) | Origin::Rollback { .. } => {
+                    Trigger::Person
+                }
+            }),
+            Some(Event::BackupFailed { .. }) => self.metrics.backup_taken(Success::Failed),
+            Some(_) => {}
         }
     }
 
@@ -294,11 +308,11 @@ impl Desk {
             };
         }
         match approval.state {
+            ApprovalState::Pending => log!(warn, "approval needed"),
             ApprovalState::Granted => log!(info, "approval granted"),
             ApprovalState::Rejected => log!(info, "approval rejected"),
             ApprovalState::Expired => log!(warn, "approval expired"),
-            // That one is needed is told where it is proposed.
-            ApprovalState::Pending | ApprovalState::Used | ApprovalState::Stale => {}
+            ApprovalState::Used | ApprovalState::Stale => {}
         }
     }
 
@@ -357,7 +371,19 @@ impl Desk {
         self.heals.retain(|heal| match &heal.state {
             HealState::Kept { decided, .. } => decided.is_none(),
             HealState::UndoBlocked { .. } | HealState::UndoFailed { .. } => true,
-            state => !state.is_end(),
+            HealState::Cured { .. }
+            | HealState::NotCured { .. }
+            | HealState::Undone { .. }
+            | HealState::Aborted { .. } => false,
+            HealState::Admitted
+            | HealState::Protected { .. }
+            | HealState::Acting { .. }
+            | HealState::InDoubt { .. }
+            | HealState::Settling { .. }
+            | HealState::Verifying { .. }
+            | HealState::Soaking { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. } => true,
         });
         self.incidents
             .retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);

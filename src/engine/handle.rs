@@ -300,7 +300,7 @@ pub struct Handle {
 }
 
 /// Longest wait for a desk to answer; a backup of a large tree may stand before it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 macro_rules! ask {
     ($self:ident, $app:expr, $variant:ident { $($field:ident),* $(,)? }) => {

@@ -39,7 +39,10 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
                     digest: Some(digest),
                     ..
                 } => Some((path.clone(), digest, entry.meta.mode)),
-                _ => None,
+                healer_agent::tree::Content::File { digest: None, .. }
+                | healer_agent::tree::Content::Directory
+                | healer_agent::tree::Content::Link { .. }
+                | healer_agent::tree::Content::Other => None,
             }
         })
         .collect();

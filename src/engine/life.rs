@@ -27,7 +27,7 @@ use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
-use crate::telemetry::metrics::{HealEnd, Success};
+use crate::telemetry::metrics::HealEnd;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -85,13 +85,14 @@ fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
         .held(&desk.app.name, &desk.app.host, &desk.now())
         .is_some();
     let by_person = matches!(heal.origin, Origin::Requested(_) | Origin::Rollback { .. });
-    match heal.state {
+    let finishes = matches!(
+        heal.state,
         HealState::Acting { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Undoing { .. }
-        | HealState::Rechecking { .. } => false,
-        _ => held && !by_person,
-    }
+            | HealState::InDoubt { .. }
+            | HealState::Undoing { .. }
+            | HealState::Rechecking { .. }
+    );
+    held && !by_person && !finishes
 }
 
 /// The only way a heal's state changes: one transaction with its journal row, audit row and all that follows.
@@ -169,17 +170,10 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
         | HealState::UndoBlocked { .. }
         | HealState::Aborted { .. } => line!(warn, "heal ended"),
     }
-    match &after.state {
-        HealState::Protected { backup: Some(_) } => desk.metrics.backup_taken(Success::Ok),
-        HealState::Aborted {
-            cause: AbortCause::BackupFailed(_),
-        } => desk.metrics.backup_taken(Success::Failed),
-        _ => {}
-    }
     if let Some(end) = HealEnd::of(&after.state) {
         let took = after
             .moved
-            .since(&after.admitted, Duration::from_secs(7 * 86_400));
+            .since(&after.admitted, Duration::from_hours(168));
         desk.metrics.heal_ended(end, took);
         desk.next.remove(&after.incident);
         for linked in &after.linked {
@@ -348,10 +342,7 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
         .action
         .steps
         .iter()
-        .filter_map(|step| match step {
-            healer_agent::step::Step::Put { digest, .. } => Some(*digest),
-            _ => None,
-        })
+        .filter_map(healer_agent::step::Step::staged)
         .collect();
     if let Err(error) = act::stage(&desk.world, &desk.app, login, heal.id, &digests).await {
         let message = format!("a content could not be brought to the target: {error}");
@@ -541,7 +532,7 @@ async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     }
 }
 
-/// InDoubt: the witness settles it, and what never began never will. Nothing is run again.
+/// `InDoubt`: the witness settles it, and what never began never will. Nothing is run again.
 async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Origin::Rollback { .. } = heal.origin {
         return carry_out_rollback(desk, heal).await;
@@ -611,7 +602,8 @@ async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake
         Outcome::Cancelled => format!("{} was cancelled", heal.action.name),
         Outcome::Interrupted => format!("{} was interrupted", heal.action.name),
     };
-    let wrote = finished.effects > 0 && heal.action.writes_files();
+    let changed = finished.effects > 0 || !finished.effects_complete;
+    let wrote = changed && heal.action.writes_files();
     step(desk, heal, Event::Ended { outcome, wrote }, message).await?;
     Ok(Wake::Now)
 }
@@ -667,7 +659,7 @@ async fn settling(
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet")
+                tracing::warn!(heal_id = %heal.id, reason = %error, "effects could not be read yet");
             }
         }
     }
@@ -961,7 +953,7 @@ fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
         (&report.blocked, "unclear"),
     ] {
         if !list.is_empty() {
-            text.push_str(&format!(", {} {word}", list.len()));
+            text.extend([", ", &list.len().to_string(), " ", word]);
         }
     }
     text
@@ -1093,8 +1085,9 @@ async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::Un
     };
     let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await
     {
-        Progress::Finished(finished) => Some(finished.confined),
-        Progress::Interrupted => None,
+        // What the supervisor could not record whole is told by a walk, as if it had died.
+        Progress::Finished(finished) if finished.effects_complete => Some(finished.confined),
+        Progress::Finished(_) | Progress::Interrupted => None,
         Progress::Running { .. } => return Err("its processes are still there".to_owned()),
         Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => {
             return Err(reason);
@@ -1193,13 +1186,19 @@ pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
 
 /// Was the last arrow longer ago than a verdict may take?
 fn deadline_passed(desk: &Desk, heal: &Heal) -> bool {
+    desk.now().is_past(&heal.moved, longest(desk, heal))
+}
+
+/// The longest time that a heal may rest in its state: the verdict deadline, beyond the time the state itself wants.
+pub(super) fn longest(desk: &Desk, heal: &Heal) -> Duration {
     let timing = &desk.app.policy.timing;
-    let longest = timing.verdict_deadline.max(match heal.state {
-        HealState::Soaking { .. } => timing.soak + timing.verdict_deadline,
-        HealState::Settling { .. } => heal.action.settle + timing.verdict_deadline,
-        _ => Duration::ZERO,
-    });
-    desk.now().is_past(&heal.moved, longest)
+    if matches!(heal.state, HealState::Soaking { .. }) {
+        timing.soak + timing.verdict_deadline
+    } else if matches!(heal.state, HealState::Settling { .. }) {
+        heal.action.settle + timing.verdict_deadline
+    } else {
+        timing.verdict_deadline
+    }
 }
 
 fn next_look(desk: &Desk) -> Wake {

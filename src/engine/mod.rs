@@ -237,6 +237,8 @@ impl Engine {
                 stop: self.stop_desks.subscribe(),
                 progress: Arc::clone(&self.progress),
             };
+            // On the board before READY is told, so that no application is missing there.
+            board::publish(&self.handle, &seat.desk(&restart));
             let (fatal, restart) = (self.fatal.clone(), Arc::clone(&restart));
             self.desks.push(tokio::spawn(async move {
                 if let Err(error) = seat.occupy(restart, receiver).await {
@@ -303,7 +305,7 @@ impl Seat {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ EngineError::Fatal(_))) => return Err(error),
                 Ok(Err(error)) => {
-                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again")
+                    tracing::error!(app = %self.app.name, reason = %error, "desk begins again");
                 }
                 Err(panic) => {
                     self.metrics.panicked();

@@ -99,7 +99,9 @@ fn dwells(desk: &Desk, incident: &crate::model::incident::Incident) -> bool {
         crate::model::word::Severity::Critical => {
             (timing.dwell_critical, timing.dwell_critical_looks)
         }
-        _ => (timing.dwell, timing.dwell_looks),
+        crate::model::word::Severity::Low
+        | crate::model::word::Severity::Medium
+        | crate::model::word::Severity::High => (timing.dwell, timing.dwell_looks),
     };
     Duration::from_millis(incident.persisted_ms) < wanted || incident.looks < looks
 }
@@ -202,10 +204,6 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
             detail,
         );
     desk.commit(changes).await?;
-    tracing::info!(
-        app = %approval.bound.app, action = %approval.bound.action.name, risk = %approval.bound.action.risk,
-        reason = %approval.reason, "approval needed"
-    );
     desk.tell(
         "approval",
         format!(
@@ -393,7 +391,7 @@ fn pause(desk: &mut Desk) {
     if !held && !busy {
         return;
     }
-    let passed = now.since(&since, Duration::from_secs(3600)).as_millis();
+    let passed = now.since(&since, Duration::from_hours(1)).as_millis();
     for approval in desk
         .approvals
         .iter_mut()

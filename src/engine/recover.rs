@@ -69,13 +69,11 @@ impl Anchor for Heal {
     fn anchored(mut self, now: &Moment) -> Self {
         self.admitted = self.admitted.anchored(now);
         self.moved = self.moved.anchored(now);
-        match &mut self.state {
-            HealState::Settling { since, .. }
-            | HealState::Verifying { since, .. }
-            | HealState::Soaking { since, .. } => {
-                *since = since.anchored(now);
-            }
-            _ => {}
+        if let HealState::Settling { since, .. }
+        | HealState::Verifying { since, .. }
+        | HealState::Soaking { since, .. } = &mut self.state
+        {
+            *since = since.anchored(now);
         }
         self
     }
@@ -133,25 +131,15 @@ pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
         .filter(|heal| !heal.state.is_end())
     {
         tracing::info!(app = %heal.app, heal_id = %heal.id, state = heal.state.name(), "unfinished heal found");
-        let longest = desk
-            .app
-            .policy
-            .timing
-            .verdict_deadline
-            .max(match heal.state {
-                HealState::Soaking { .. } => desk.app.policy.timing.soak,
-                HealState::Settling { .. } => heal.action.settle,
-                _ => std::time::Duration::ZERO,
-            });
-        let can_wait = match heal.state {
+        // In every other state nothing was done yet, or only the witness can say: they go on and undo nothing.
+        let judges = matches!(
+            heal.state,
             HealState::Settling { .. }
-            | HealState::Verifying { .. }
-            | HealState::Soaking { .. }
-            | HealState::Undoing { .. } => now.is_past(&heal.moved, longest),
-            // Nothing was done yet, or only the witness can say: both go on by themselves and undo nothing.
-            _ => false,
-        };
-        if can_wait {
+                | HealState::Verifying { .. }
+                | HealState::Soaking { .. }
+                | HealState::Undoing { .. }
+        );
+        if judges && now.is_past(&heal.moved, super::life::longest(desk, &heal)) {
             let reason =
                 "the daemon was away longer than a verdict may take; nothing is undone alone"
                     .to_owned();

@@ -479,32 +479,31 @@ async fn ask_approval(
             approval.state == ApprovalState::Pending && approval.bound.action == action
         })
         .cloned();
-    let approval = match known {
-        Some(approval) => Some(approval),
-        None => {
-            let look = desk.look.clone();
-            let evidence = look
-                .map(|look| look.round.evidence().about(&checks))
-                .unwrap_or_default();
-            let write_set = writes.unwrap_or_else(|| {
-                action
-                    .writes
-                    .iter()
-                    .map(|member| member.pattern.to_string())
-                    .collect()
-            });
-            let wish = Wish {
-                reason: format!("{} asked for {}.", person.to_text(), action.name),
-                action,
-                matched,
-                checks,
-                requester: Requester::Person(person.clone()),
-                incident: incident.id,
-                evidence,
-                write_set,
-            };
-            proposals::create(desk, wish).await?
-        }
+    let approval = if let Some(approval) = known {
+        Some(approval)
+    } else {
+        let look = desk.look.clone();
+        let evidence = look
+            .map(|look| look.round.evidence().about(&checks))
+            .unwrap_or_default();
+        let write_set = writes.unwrap_or_else(|| {
+            action
+                .writes
+                .iter()
+                .map(|member| member.pattern.to_string())
+                .collect()
+        });
+        let wish = Wish {
+            reason: format!("{} asked for {}.", person.to_text(), action.name),
+            action,
+            matched,
+            checks,
+            requester: Requester::Person(person.clone()),
+            incident: incident.id,
+            evidence,
+            write_set,
+        };
+        proposals::create(desk, wish).await?
     };
     let Some(approval) = approval else {
         return Err(conflict(

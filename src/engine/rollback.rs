@@ -7,7 +7,7 @@ use super::desk::Desk;
 use super::handle::{OpError, OpErrorKind, RollbackRequest, store_error, unknown};
 use crate::model::action::{Identity, ResolvedAction};
 use crate::model::backup::BackupManifest;
-use crate::model::heal::{Heal, HealState, Origin};
+use crate::model::heal::{Heal, Origin};
 use crate::model::id::BackupId;
 use crate::model::plan::Params;
 use crate::model::word::Risk;
@@ -218,10 +218,7 @@ async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {
 }
 
 async fn before(desk: &Desk, heal: &Heal) -> Result<Manifest, String> {
-    let id = match &heal.state {
-        HealState::Acting { backup } | HealState::InDoubt { backup } => *backup,
-        state => state.backup(),
-    };
+    let id = heal.state.backup();
     Ok(
         manifest(desk, id.ok_or("there is no backup of the present")?)
             .await?

@@ -10,7 +10,7 @@ use crate::model::time::Moment;
 use crate::system::CronSchedule;
 
 /// The next due time after a round at `now`. `draw` is any random number.
-pub fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
+pub(super) fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
     match &app.schedule {
         Schedule::Every(period) => {
             now.plus(jittered(*period, app.policy.timing.jitter_percent, draw))
@@ -30,7 +30,12 @@ pub fn next_due(app: &App, now: &Moment, draw: u64) -> Moment {
 
 /// A due time that the store remembers, after a start: kept while it lies within one period from now, else spread
 /// over the period.
-pub fn due_after_start(app: &App, stored: Option<&Moment>, now: &Moment, draw: u64) -> Moment {
+pub(super) fn due_after_start(
+    app: &App,
+    stored: Option<&Moment>,
+    now: &Moment,
+    draw: u64,
+) -> Moment {
     let Schedule::Every(period) = &app.schedule else {
         return next_due(app, now, draw);
     };

@@ -21,7 +21,7 @@ use crate::seam::store::Restart;
 use crate::seam::{Call, Changes, Lane, Login, World, Write};
 
 /// A host's answer to a greeting is asked for again after this.
-const HOST_FACTS_AGE: Duration = Duration::from_secs(60);
+const HOST_FACTS_AGE: Duration = Duration::from_mins(1);
 
 /// Shared by all desks.
 #[derive(Debug, Default)]
@@ -186,23 +186,22 @@ impl Shared {
         }
         let seen = ask_host(world, host, login).await?;
         let adopted = self.state().adopted.get(host).cloned();
-        let adopted_machine_id = match adopted {
-            Some(id) => Some(id),
-            None => {
-                let changes = Changes::new(now.clone(), "healerd")
-                    .write(Write::Setting {
-                        key: machine_key(host),
-                        value: seen.0.clone(),
-                    })
-                    .audit(
-                        "host_adopted",
-                        &format!("host:{host}"),
-                        json!({"machineId": seen.0, "first": true}),
-                    );
-                world.store.apply(changes).await.ok()?;
-                self.state().adopted.insert(host.clone(), seen.0.clone());
-                Some(seen.0.clone())
-            }
+        let adopted_machine_id = if let Some(id) = adopted {
+            Some(id)
+        } else {
+            let changes = Changes::new(now.clone(), "healerd")
+                .write(Write::Setting {
+                    key: machine_key(host),
+                    value: seen.0.clone(),
+                })
+                .audit(
+                    "host_adopted",
+                    &format!("host:{host}"),
+                    json!({"machineId": seen.0, "first": true}),
+                );
+            world.store.apply(changes).await.ok()?;
+            self.state().adopted.insert(host.clone(), seen.0.clone());
+            Some(seen.0.clone())
         };
         let facts = HostFacts {
             machine_id: seen.0,
@@ -475,8 +474,8 @@ async fn ask_host(world: &World, host: &HostName, login: Login) -> Option<(Strin
         body: Vec::new(),
         timeout: Duration::from_secs(15),
     };
-    match world.hosts.get(host)?.call(call).await.ok()?.answer {
-        Answer::Hello(hello) => Some((hello.machine_id, Duration::from_millis(hello.uptime_ms))),
-        _ => None,
-    }
+    let Answer::Hello(hello) = world.hosts.get(host)?.call(call).await.ok()?.answer else {
+        return None;
+    };
+    Some((hello.machine_id, Duration::from_millis(hello.uptime_ms)))
 }

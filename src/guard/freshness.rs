@@ -8,7 +8,7 @@ use crate::model::incident::IncidentKind;
 use crate::model::reason::{Denial, GuardName};
 
 /// A look older than this is not "just now".
-pub const FRESH: Duration = Duration::from_secs(60);
+pub const FRESH: Duration = Duration::from_mins(1);
 
 pub(super) fn admits(input: &GuardInput<'_>) -> Result<(), Denial> {
     let refuse = |why: String| Err(deny(GuardName::Freshness, why, &[], None));

@@ -11,18 +11,18 @@ pub(super) fn admits(input: &GuardInput<'_>) -> Result<(), Denial> {
         .find(|hold| hold.scope.covers(&input.app.name, &input.app.host));
     match held {
         None => Ok(()),
-        Some(hold) => Err(deny(
+        Some(stop) => Err(deny(
             GuardName::Hold,
             format!(
                 "Held by {} ({}): {}. `healerctl resume {}` lifts it.",
-                hold.owner,
-                hold.scope.to_text(),
-                hold.reason,
-                hold.scope.to_text()
+                stop.owner,
+                stop.scope.to_text(),
+                stop.reason,
+                stop.scope.to_text()
             ),
             &[
-                ("scope", hold.scope.to_text()),
-                ("since", hold.since.to_text()),
+                ("scope", stop.scope.to_text()),
+                ("since", stop.since.to_text()),
             ],
             None,
         )),

@@ -261,7 +261,7 @@ fn prepare_state(state: &Path, uid: u32, gid: u32) -> io::Result<()> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = std::fs::symlink_metadata(state)?;
-            if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 {
+            if found.is_dir() && found.uid() == uid && found.mode().trailing_zeros() >= 6 {
                 Ok(())
             } else {
                 Err(io::Error::other(

@@ -81,6 +81,7 @@ pub struct Evidence(pub Vec<EvidenceLine>);
 
 impl Evidence {
     /// Only the lines about these checks.
+    #[must_use]
     pub fn about(&self, checks: &[CheckName]) -> Self {
         Self(
             self.0

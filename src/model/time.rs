@@ -43,6 +43,7 @@ impl Moment {
     }
 
     /// This moment and `duration` more, on both clocks.
+    #[must_use]
     pub fn plus(&self, duration: Duration) -> Self {
         let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self {

@@ -49,14 +49,12 @@ pub async fn round(
         body: Vec::new(),
         timeout: timeout + Duration::from_secs(5),
     };
-    match host.call(call).await?.answer {
-        Answer::Round { roots, checks } => {
-            let results = stack.evaluate(app, which, &checks);
-            Ok(Round { results, roots })
-        }
-        _ => Err(HostError::Protocol {
+    let Answer::Round { roots, checks } = host.call(call).await?.answer else {
+        return Err(HostError::Protocol {
             host: app.host.clone(),
         }
-        .into()),
-    }
+        .into());
+    };
+    let results = stack.evaluate(app, which, &checks);
+    Ok(Round { results, roots })
 }

@@ -17,7 +17,7 @@ use crate::model::time::Moment;
 use crate::seam::{Login, World};
 
 /// Longest time for one look.
-const TIME: Duration = Duration::from_secs(600);
+const TIME: Duration = Duration::from_mins(10);
 
 /// Most entries of a write set that are looked at.
 const ENTRIES_MAX: u64 = 500_000;

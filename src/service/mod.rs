@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use stacks::{StacksError, read as read_stacks};
 
 /// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_mins(1);
 
 /// Why the daemon does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -162,13 +162,13 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             .map_err(cannot("the heartbeat cannot be set up"))?;
         let (clock, progress, every) = (Arc::clone(&clock), Arc::clone(&progress), heartbeat.every);
         helpers.push(tokio::spawn(async move {
-            beat.run(clock.as_ref(), &progress, every).await
+            beat.run(clock.as_ref(), &progress, every).await;
         }));
     }
     if let Some(interval) = sd::watchdog_interval() {
         let (clock, progress) = (Arc::clone(&clock), Arc::clone(&progress));
         helpers.push(tokio::spawn(async move {
-            sd::feed_watchdog(clock.as_ref(), &progress, interval).await
+            sd::feed_watchdog(clock.as_ref(), &progress, interval).await;
         }));
     }
     let status = |count: usize| format!("watching {count} applications");
@@ -288,11 +288,7 @@ async fn world(
     let dir = &settings.daemon.state_dir;
     let now = clock.now();
     let limits = Limits {
-        history_of_guards: settings
-            .policy
-            .rate
-            .window
-            .max(Duration::from_secs(24 * 3600)),
+        history_of_guards: settings.policy.rate.window.max(Duration::from_hours(24)),
         notice_repeat: settings.notify.repeat,
         ..Limits::default()
     };

@@ -13,7 +13,7 @@ pub const MESSAGE_IDS: &[(&str, &str)] = &[
     ("incident opened", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c11"),
     ("incident closed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c12"),
     ("incident escalated", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c13"),
-    ("heal denied", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c20"),
+    ("heal denied", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c2a"),
     ("heal admitted", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c21"),
     ("backup verified", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c22"),
     ("backup failed", "3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c23"),

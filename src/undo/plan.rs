@@ -6,6 +6,9 @@
 //! | walks around a program | back | back where nothing of others can be lost: it was removed, or only its attributes changed; else left and reported |
 //! | recovery after a dead supervisor | back | left and reported |
 //!
+//! A directory outside the write set whose time alone changed, because the action changed members in it, is no change of
+//! its own: its time goes back with them.
+//!
 //! A path without a known state before is never guessed at: it blocks, and a person decides; unless the stack calls it
 //! volatile, then it is left and reported. Outside the write set nothing is taken back at all.
 
@@ -51,11 +54,22 @@ pub fn plan(
     sorted.sort_by(|one, other| one.path.cmp(&other.path));
     let mut plan = UndoPlan::default();
     let stored: BTreeSet<Digest> = manifest.digests().collect();
+    let parents = parents(effects, writes);
     for effect in sorted {
         let loose = volatile.iter().any(|pattern| pattern.matches(&effect.path));
         let Some(member) = Member::of(writes, &effect.path) else {
-            if only_entries_changed(effect) {
-                continue; // the entries themselves are judged one by one
+            if only_time_of_directory(effect) {
+                if parents.contains(&effect.path) {
+                    plan.items.push(UndoItem {
+                        path: effect.path.clone(),
+                        before: effect.before.clone(),
+                        after: effect.after.clone(),
+                        in_place: false,
+                    });
+                } else {
+                    plan.others.push(effect.path.clone());
+                }
+                continue;
             }
             let charged = match effect.source {
                 // The step itself reported it.
@@ -87,17 +101,28 @@ pub fn plan(
     plan
 }
 
-/// Is it a folder of which nothing changed but its time, because something was made or removed in it?
-fn only_entries_changed(effect: &Effect) -> bool {
+/// Was it a directory before and after, and changed nothing but its time?
+fn only_time_of_directory(effect: &Effect) -> bool {
     let (Some(before), Some(after)) = (&effect.before, &effect.after) else {
         return false;
     };
-    let owner = |entry: &EntryState| (entry.meta.mode, entry.meta.uid, entry.meta.gid);
+    let meta = healer_agent::tree::Meta {
+        mtime: before.meta.mtime,
+        ..after.meta.clone()
+    };
     before.content == Content::Directory
         && after.content == Content::Directory
-        && owner(before) == owner(after)
-        // A stat walk leaves the extended attributes of a folder out.
-        && (before.meta.xattrs.is_empty() || before.meta.xattrs == after.meta.xattrs)
+        && same_inode(before, after)
+        && before.meta == meta
+}
+
+/// Directories that hold a changed member of the write set.
+fn parents(effects: &[Effect], writes: &[WriteMember]) -> BTreeSet<TreePath> {
+    effects
+        .iter()
+        .filter(|effect| Member::of(writes, &effect.path).is_some())
+        .filter_map(|effect| effect.path.split_last().map(|(parent, _)| parent))
+        .collect()
 }
 
 /// What the write set says of one path: the widest of all members that take it in, and shared only where all are.

@@ -285,23 +285,50 @@ fn each_effect_goes_back_or_is_told() {
 }
 
 #[test]
-fn a_folder_outside_is_charged_for_its_attributes_and_not_for_its_entries() {
-    let folder = |time| state(Content::Directory, time);
-    let opened = {
-        let mut folder = folder(2);
-        folder.meta.mode = 0o777;
-        folder
+fn the_time_of_a_directory_goes_back_with_the_member_that_changed_in_it() {
+    let writes = [member("conf/env", WriteKind::Content, false)];
+    let directory = |secs: i64, mode: u32| {
+        let mut entry = state(Content::Directory, 7);
+        entry.meta.mtime.secs = secs;
+        entry.key.mtime.secs = secs;
+        entry.meta.mode = mode;
+        Some(entry)
     };
-    let writes = [member("a", WriteKind::Content, false)];
-    for (case, after, want) in [
-        ("a member was made in it", Some(folder(2)), 0),
-        ("it was opened to everybody", Some(opened), 1),
-        ("it was removed", None, 1),
+    let inside = effect(
+        "conf/env",
+        Some(file("old")),
+        Some(file("newer")),
+        EffectSource::Native,
+    );
+    let backed_up = [("conf/env", Some(file("old")))];
+    for (case, at, mode, want) in [
+        ("of the member", "conf", 0o755, "back"),
+        ("of something else", "other", 0o755, "others"),
+        ("more than its time", "conf", 0o777, "outside"),
     ] {
-        let effects = [effect(".", Some(folder(1)), after, EffectSource::Walk)];
-        let plan = plan(&manifest(&[("a", None)]), &writes, &effects, &[], false);
-        assert_eq!(plan.outside.len(), want, "{case}: {plan:?}");
-        assert!(plan.items.is_empty() && plan.blocked.is_empty(), "{case}");
+        let around = effect(
+            at,
+            directory(1, 0o755),
+            directory(2, mode),
+            EffectSource::Native,
+        );
+        let plan = plan(
+            &manifest(&backed_up),
+            &writes,
+            &[around.clone(), inside.clone()],
+            &[],
+            true,
+        );
+        let found = if plan.items.iter().any(|item| item.path == around.path) {
+            "back"
+        } else if plan.others.contains(&around.path) {
+            "others"
+        } else if plan.outside.contains(&around) {
+            "outside"
+        } else {
+            "nowhere"
+        };
+        assert_eq!(found, want, "{case}: {plan:?}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! The daemon as a whole: status, holds, modes, incidents, audit, events, metrics, hosts, notices.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,6 +12,7 @@ use super::{Shared, done, limit, query, refused};
 use crate::config::Role;
 use crate::control::extract::{Asked, At, Body, Caller, keep_or_undo, length, named, reason};
 use crate::control::problem::Failure;
+use crate::control::server::Ends;
 use crate::control::{events, show, wire};
 use crate::engine::handle::Health;
 use crate::model::approval::ApprovalState;
@@ -91,7 +92,7 @@ async fn status(
         caller: wire::Caller {
             uid: caller.person.uid,
             name: show::text(&caller.person.name),
-            role: caller.role.to_string(),
+            role: Some(caller.role.to_string()),
         },
     }))
 }
@@ -232,10 +233,15 @@ async fn audit(
 /// What happens from now on, as server-sent events; each `data` is an `EventLine`.
 #[utoipa::path(get, path = "/events", tag = "daemon",
     responses((status = 200, body = wire::EventLine, content_type = "text/event-stream")))]
-async fn stream(State(state): State<Shared>, caller: Caller) -> Result<impl IntoResponse, Failure> {
+async fn stream(
+    State(state): State<Shared>,
+    caller: Caller,
+    ends: Option<Extension<Ends>>,
+) -> Result<impl IntoResponse, Failure> {
     caller.may(Role::Viewer, "look")?;
     let backend = std::sync::Arc::clone(&state.backend);
-    Ok(events::stream(state.backend.events(), move || {
+    let ends = ends.map(|Extension(ends)| ends);
+    Ok(events::stream(state.backend.events(), ends, move || {
         backend.now().to_text()
     }))
 }

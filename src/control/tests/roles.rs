@@ -131,6 +131,18 @@ fn every_route_stands_in_the_table_of_roles() {
         .map(|(_, verb, route, _)| format!("{verb} {route}"))
         .collect();
     assert_eq!(found, named);
+    let ids: Vec<_> = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        ids.iter().collect::<BTreeSet<_>>().len(),
+        ids.len(),
+        "names of operations are unique: {ids:?}"
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::job::Job;
-use super::script::{bodies, body, conflict, damaged, int, integer, json, refused, row, rows};
+use super::script::{bodies, body, conflict, damaged, int, integer, json, refused, rows};
 use crate::model::breaker::{Breaker, BreakerState, BreakerTransition};
 use crate::model::name::AppName;
 use crate::seam::StoreError;
@@ -139,20 +139,6 @@ pub(super) fn read(row: &SqliteRow) -> Result<Breaker, StoreError> {
         return Err(damaged("breaker", "its version is not the one of its row"));
     }
     Ok(breaker)
-}
-
-pub(super) async fn get(
-    conn: &mut SqliteConnection,
-    app: &AppName,
-) -> Result<Option<Breaker>, StoreError> {
-    row(
-        conn,
-        "SELECT version, body FROM breaker WHERE app = ?",
-        [app.as_str().into()],
-    )
-    .await?
-    .map(|row| read(&row))
-    .transpose()
 }
 
 /// Newest first.

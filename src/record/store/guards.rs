@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::Limits;
-use super::script::{bodies, body, int, rows, text, word};
+use super::script::{bodies, body, int, rows_of_each, text, word};
 use super::stops::mode_scope;
 use super::{approvals, breakers};
 use crate::model::name::{AppName, HostName};
@@ -19,6 +19,22 @@ const STARTS_MAX: i64 = 2_000;
 /// Cures of one app read at most.
 const CURES_MAX: i64 = 200;
 
+/// All of it at once, because each question of its own is a hop to the database's thread; so a heal's start waits for one.
+///
+/// Starts are those inside the window: within this boot the boot clock tells, else the wall clock; one that lies in the
+/// future counts.
+const QUERIES: &str = "
+SELECT body, 0 FROM hold WHERE ended_ms IS NULL ORDER BY id;
+SELECT body, 1 FROM mode_override WHERE scope IN ('all', ?) ORDER BY scope;
+SELECT version, body, 2 FROM breaker WHERE app = ?;
+SELECT body, 3 FROM lease ORDER BY key;
+SELECT id, app, host, action, unattended, started_boot, started_boot_ms, started_ms, 4 FROM heal
+ WHERE started_ms IS NOT NULL AND CASE WHEN started_boot = ? THEN started_boot_ms > ? ELSE started_ms > ? END
+ ORDER BY id DESC LIMIT ?;
+SELECT action, json_extract(body, '$.moved'), 5 FROM heal WHERE app = ? AND state = 'Cured' ORDER BY id DESC LIMIT ?;
+SELECT body, 6 FROM bar WHERE app = ? ORDER BY action;
+SELECT version, body, 7 FROM approval WHERE app = ? AND ended_ms IS NULL ORDER BY id";
+
 /// All rows a guard may ask for about this app on this host, as of `now`.
 ///
 /// Holds are those that cover the target, in force or run out (the guard tells by the clock); leases and starts are the
@@ -30,103 +46,55 @@ pub(super) async fn read(
     now: &Moment,
     limits: &Limits,
 ) -> Result<GuardRows, StoreError> {
-    let mut holds: Vec<Hold> = bodies(
-        &rows(
-            conn,
-            "SELECT body FROM hold WHERE ended_ms IS NULL ORDER BY id",
-            [],
-        )
-        .await?,
-        0,
-        "hold",
-    )?;
-    holds.retain(|hold| hold.scope.covers(app, host));
-    let modes = bodies(
-        &rows(
-            conn,
-            "SELECT body FROM mode_override WHERE scope IN ('all', ?) ORDER BY scope",
-            [mode_scope(Some(app)).into()],
-        )
-        .await?,
-        0,
-        "mode override",
-    )?;
-    let breaker = breakers::get(conn, app).await?;
-    let leases = bodies(
-        &rows(conn, "SELECT body FROM lease ORDER BY key", []).await?,
-        0,
-        "lease",
-    )?;
-    let starts = starts(conn, now, limits).await?;
-    let mut cures = Vec::new();
-    for row in rows(
-        conn,
-        "SELECT action, json_extract(body, '$.moved') FROM heal WHERE app = ? AND state = 'Cured'
-         ORDER BY id DESC LIMIT ?",
-        [app.as_str().into(), CURES_MAX.into()],
-    )
-    .await?
-    {
-        let ended: Moment = body(&row, 1, "heal's end")?;
-        if now.is_past(&ended, limits.history_of_guards) {
-            continue;
-        }
-        cures.push((word(text(&row, 0)?, "heal's action")?, ended));
-    }
-    let bars = bodies(
-        &rows(
-            conn,
-            "SELECT body FROM bar WHERE app = ? ORDER BY action",
-            [app.as_str().into()],
-        )
-        .await?,
-        0,
-        "bar",
-    )?;
-    let approvals = rows(
-        conn,
-        "SELECT version, body FROM approval WHERE app = ? AND ended_ms IS NULL ORDER BY id",
-        [app.as_str().into()],
-    )
-    .await?
-    .iter()
-    .map(approvals::read)
-    .collect::<Result<_, _>>()?;
-    Ok(GuardRows {
+    let window_ms = i64::try_from(limits.history_of_guards.as_millis()).unwrap_or(i64::MAX);
+    let [
         holds,
         modes,
         breaker,
         leases,
         starts,
-        cures,
+        cured,
         bars,
         approvals,
-    })
-}
-
-/// Starts inside the window, oldest first. Within this boot the boot clock tells, else the wall clock; one that lies in
-/// the future counts.
-async fn starts(
-    conn: &mut SqliteConnection,
-    now: &Moment,
-    limits: &Limits,
-) -> Result<Vec<StartRow>, StoreError> {
-    let window_ms = i64::try_from(limits.history_of_guards.as_millis()).unwrap_or(i64::MAX);
-    let mut found = rows(
+    ] = rows_of_each(
         conn,
-        "SELECT id, app, host, action, unattended, started_boot, started_boot_ms, started_ms FROM heal
-         WHERE started_ms IS NOT NULL AND CASE WHEN started_boot = ? THEN started_boot_ms > ? ELSE started_ms > ? END
-         ORDER BY id DESC LIMIT ?",
+        QUERIES,
         [
+            mode_scope(Some(app)).into(),
+            app.as_str().into(),
             now.boot_id.as_str().into(),
             now.boot_ms.saturating_sub(window_ms).into(),
             now.wall_ms.saturating_sub(window_ms).into(),
             STARTS_MAX.into(),
+            app.as_str().into(),
+            CURES_MAX.into(),
+            app.as_str().into(),
+            app.as_str().into(),
         ],
     )
     .await?;
-    found.reverse();
-    found.iter().map(start).collect()
+    let mut holds: Vec<Hold> = bodies(&holds, 0, "hold")?;
+    holds.retain(|hold| hold.scope.covers(app, host));
+    let mut cures = Vec::new();
+    for row in &cured {
+        let ended: Moment = body(row, 1, "heal's end")?;
+        if !now.is_past(&ended, limits.history_of_guards) {
+            cures.push((word(text(row, 0)?, "heal's action")?, ended));
+        }
+    }
+    Ok(GuardRows {
+        holds,
+        modes: bodies(&modes, 0, "mode override")?,
+        breaker: breaker.first().map(breakers::read).transpose()?,
+        leases: bodies(&leases, 0, "lease")?,
+        starts: starts.iter().rev().map(start).collect::<Result<_, _>>()?,
+        cures,
+        bars: bodies(&bars, 0, "bar")?,
+        approvals: approvals
+            .iter()
+            .map(approvals::read)
+            .collect::<Result<_, _>>()?,
+    })
 }
 
 fn start(row: &SqliteRow) -> Result<StartRow, StoreError> {

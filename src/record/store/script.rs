@@ -102,6 +102,25 @@ pub(super) async fn rows<const N: usize>(
         .map_err(failed("read"))
 }
 
+/// Runs several queries at once. The last column of each row is the number of its query, counted from 0; the rows of
+/// each are returned in its place.
+pub(super) async fn rows_of_each<const N: usize, const QUERIES: usize>(
+    conn: &mut SqliteConnection,
+    sql: &'static str,
+    values: [Value; N],
+) -> Result<[Vec<SqliteRow>; QUERIES], StoreError> {
+    let mut each = std::array::from_fn(|_| Vec::new());
+    for row in rows(conn, sql, values).await? {
+        let number = int(&row, row.len().saturating_sub(1))?;
+        let place = usize::try_from(number)
+            .ok()
+            .and_then(|number| each.get_mut(number))
+            .ok_or_else(|| refused("read", format!("there is no query {number}")))?;
+        place.push(row);
+    }
+    Ok(each)
+}
+
 /// Runs one query and returns its first row.
 pub(super) async fn row<const N: usize>(
     conn: &mut SqliteConnection,

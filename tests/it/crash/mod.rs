@@ -1,0 +1,162 @@
+//! Crash enumeration: the daemon's parts are killed at every announced point between two effects, one point per run.
+//!
+//! Built with the feature `crash-points`, daemon, agents and supervisor announce each such point and wait. A story is
+//! first played through to learn its points; then once for each of them, where whoever announced it is killed, or
+//! everybody at once. Each time the daemon is started again if it died, and must come to rest in bounded time: every heal
+//! in a legal end, the action started at most once as a record outside the daemon says, and the application cured,
+//! exactly as before, or waiting for a person who was told.
+
+mod play;
+mod points;
+mod processes;
+mod record;
+mod stage;
+
+use play::{Ends, Story, sweep};
+use points::Victim;
+use stage::Plot;
+
+const CURE: Plot = Plot {
+    mode: "FULL_AUTO",
+    risk: "LOW",
+    last_step: "closed.sign",
+    as_root: false,
+};
+
+/// Writes as much, and the door stays closed.
+const NO_CURE: Plot = Plot {
+    last_step: "attic/old.txt",
+    ..CURE
+};
+
+const ENGINE: &[&str] = &[
+    "engine.before.admitted",
+    "engine.after.admitted",
+    "engine.protect",
+    "engine.after.BackupVerified",
+    "engine.before.intent",
+    "engine.after.intent",
+    "engine.after.start",
+    "engine.before.Ended",
+    "engine.after.Ended",
+];
+
+const VAULT: &[&str] = &[
+    "vault.object.written",
+    "vault.manifest.written",
+    "vault.objects.synced",
+    "vault.objects.named",
+    "vault.manifest.named",
+    "vault.manifest.durable",
+];
+
+const RUN: &[&str] = &[
+    "run.witness.locked",
+    "run.witness.intent_durable",
+    "run.begun",
+    "run.supervisor.spawned",
+    "run.started",
+    "run.step.announced",
+    "run.walked_before",
+    "run.program.spawned",
+    "run.program.ended",
+    "run.walked_after",
+    "put.made",
+    "put.flipped",
+    "remove.taken",
+    "remove.done",
+    "run.steps.ended",
+    "run.effects.durable",
+    "run.finished",
+];
+
+const UNDO: &[&str] = &[
+    "engine.before.undo",
+    "undo.exchanged",
+    "undo.created",
+    "undo.attributes-set",
+    "undo.removed",
+    "undo.settled",
+    "engine.after.undo",
+    "engine.after.UndoEnded",
+    "engine.after.Rechecked",
+];
+
+#[test]
+fn an_action_that_helps_survives_a_kill_at_every_point() {
+    sweep(&Story {
+        plot: CURE,
+        persons: play::Persons::None,
+        end: Ends::Cured,
+        victim: Victim::Announcer,
+        must_pass: &[ENGINE, VAULT, RUN],
+    });
+}
+
+#[test]
+fn an_action_that_does_not_help_is_taken_back_after_a_kill_at_every_point() {
+    sweep(&Story {
+        plot: NO_CURE,
+        persons: play::Persons::None,
+        end: Ends::Undone,
+        victim: Victim::Announcer,
+        must_pass: &[ENGINE, VAULT, RUN, UNDO],
+    });
+}
+
+#[test]
+fn everybody_killed_at_once_at_every_point_leaves_nothing_half_done() {
+    sweep(&Story {
+        plot: NO_CURE,
+        persons: play::Persons::None,
+        end: Ends::Undone,
+        victim: Victim::Everybody,
+        must_pass: &[ENGINE, VAULT, RUN, UNDO],
+    });
+}
+
+#[test]
+fn what_a_person_approved_survives_a_kill_at_every_point() {
+    sweep(&Story {
+        plot: Plot {
+            mode: "SEMI_AUTO",
+            risk: "HIGH",
+            ..CURE
+        },
+        persons: play::Persons::Approve,
+        end: Ends::Cured,
+        victim: Victim::Announcer,
+        must_pass: &[ENGINE],
+    });
+}
+
+#[test]
+fn a_rollback_that_a_person_wants_survives_a_kill_at_every_point() {
+    sweep(&Story {
+        plot: Plot {
+            mode: "MANUAL",
+            ..CURE
+        },
+        persons: play::Persons::RollBack,
+        end: Ends::RolledBack,
+        victim: Victim::Announcer,
+        must_pass: &[
+            VAULT,
+            &["undo.exchanged", "undo.removed", "engine.after.Ended"],
+        ],
+    });
+}
+
+#[test]
+fn what_root_gave_away_is_taken_back_after_a_kill_at_every_point() {
+    sweep(&Story {
+        plot: Plot {
+            as_root: true,
+            ..NO_CURE
+        },
+        persons: play::Persons::None,
+        end: Ends::Undone,
+        victim: Victim::Announcer,
+        must_pass: &[ENGINE, &["undo.attributes-set", "engine.after.Rechecked"]],
+    });
+}

@@ -1,0 +1,297 @@
+//! Plays a story again and again, killing at another point each time, and judges what every run came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use healerd::model::heal::{HealState, Origin};
+
+use super::points::{Points, Target, Victim};
+use super::processes;
+use super::record::{self, Record};
+use super::stage::{APP, Plot, Stage};
+use crate::lab::{self, wait_for};
+
+/// A run that did not come to rest by then never will: every deadline of its configuration has passed.
+const REST_WITHIN: Duration = Duration::from_secs(60);
+
+/// Between two looks at the record.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs at once in one story. They wait more than they work.
+const WORKERS: usize = 4;
+
+/// What persons do in a story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persons {
+    None,
+    /// Somebody approves what is proposed.
+    Approve,
+    /// Somebody asks for the action, and then wants everything back.
+    RollBack,
+}
+
+/// How a story ends when nobody is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Cured,
+    Undone,
+    RolledBack,
+}
+
+/// One story.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Story {
+    pub(crate) plot: Plot,
+    pub(crate) persons: Persons,
+    pub(crate) end: Ends,
+    pub(crate) victim: Victim,
+    /// Points that must be among those that were found: one that is lost would silently not be tested.
+    pub(crate) must_pass: &'static [&'static [&'static str]],
+}
+
+/// What one run came to.
+struct Played {
+    counts: BTreeMap<String, usize>,
+    killed: bool,
+    end: &'static str,
+}
+
+/// Plays it once whole, then once for the first and the last time of each point.
+///
+/// # Panics
+/// With every run that ended badly, or when a point is not passed any more.
+pub(crate) fn sweep(story: &Story) {
+    if !cfg!(feature = "crash-points") {
+        lab::skip("needs a build with the feature `crash-points`");
+        return;
+    }
+    let played = match play(story, None) {
+        Some(Ok(played)) => played,
+        Some(Err(why)) => panic!("nobody was killed, and yet: {why}"),
+        None => return, // the lab said why
+    };
+    let names: BTreeSet<&str> = played.counts.keys().map(String::as_str).collect();
+    let lost: Vec<_> = story
+        .must_pass
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|name| !names.contains(*name))
+        .collect();
+    assert!(lost.is_empty(), "never announced: {lost:?} in {names:?}");
+    let targets = played.counts.iter().flat_map(|(name, count)| {
+        BTreeSet::from([1, *count]).into_iter().map(|nth| Target {
+            name: name.clone(),
+            nth,
+        })
+    });
+    let targets = Mutex::new(targets.collect::<Vec<_>>());
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let next = locked(&targets).pop();
+                    let Some(target) = next else { return };
+                    let run = play(story, Some((target.clone(), story.victim)));
+                    locked(&results).push((target, run));
+                }
+            });
+        }
+    });
+    let mut bad = Vec::new();
+    for (Target { name, nth }, run) in locked(&results).drain(..) {
+        match run {
+            Some(Ok(played)) if played.killed => println!("{name} {nth}: {}", played.end),
+            // Later times of a point may depend on how fast things went; the first may not.
+            Some(Ok(_)) if nth > 1 => println!("{name} {nth}: not reached"),
+            Some(Ok(_)) => bad.push(format!("{name} {nth}: not reached")),
+            Some(Err(why)) => bad.push(format!("{name} {nth}: {why}")),
+            None => bad.push(format!("{name} {nth}: no lab")),
+        }
+    }
+    assert!(
+        bad.is_empty(),
+        "{} bad runs:\n{}",
+        bad.len(),
+        bad.join("\n")
+    );
+}
+
+/// One run. None where the lab cannot be had.
+fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played, String>> {
+    let stage = Stage::build(&story.plot)?;
+    let points = Points::listen(stage.lab.dir(), target.clone());
+    if story.persons != Persons::RollBack {
+        points.count();
+    }
+    let mut daemon = stage.start(points.variable());
+    let end = Instant::now() + REST_WITHIN;
+    let mut rested_since = None;
+    let mut starts = 1;
+    loop {
+        let record = record::read(&stage.state_dir).unwrap_or_default();
+        if Instant::now() > end {
+            return Some(Err(told(&stage, &record, "it never came to rest")));
+        }
+        if !stage.lab.runs(daemon) {
+            if !points.has_killed() || starts > 1 {
+                return Some(Err(told(&stage, &record, "the daemon ended by itself")));
+            }
+            starts += 1;
+            daemon = stage.start(points.variable());
+        }
+        if story.is_over(&record) {
+            // What comes after the last arrow is waited for a little, where it is the target.
+            let since = *rested_since.get_or_insert_with(Instant::now);
+            let waited = since.elapsed() > LOOK * 4;
+            let reached = target.is_none() || points.has_killed();
+            let listens = || UnixStream::connect(stage.lab.dir().join("control.sock")).is_ok();
+            if stage.lab.runs(daemon)
+                && listens()
+                && waited
+                && (reached || since.elapsed() > LOOK * 8)
+            {
+                break;
+            }
+        } else {
+            rested_since = None;
+            story.act(&stage, &points, &record);
+        }
+        std::thread::sleep(LOOK);
+    }
+    let counts = points.counts();
+    stage.lab.stop(daemon);
+    Some(judge(story, &stage, target.is_some()).map(|end| Played {
+        counts,
+        killed: points.has_killed(),
+        end,
+    }))
+}
+
+impl Story {
+    /// Is there nothing more to come?
+    fn is_over(&self, record: &Record) -> bool {
+        let Some(last) = record.heals.last() else {
+            return false;
+        };
+        if !record.rests() {
+            return false;
+        }
+        match self.persons {
+            Persons::RollBack => matches!(last.heal.origin, Origin::Rollback { .. }),
+            // One that ended before it began is followed by another.
+            Persons::None | Persons::Approve => {
+                last.was_meant() || matches!(last.heal.state, HealState::Kept { .. })
+            }
+        }
+    }
+
+    /// What persons do next. A daemon that is dying while it is asked is asked again.
+    fn act(&self, stage: &Stage, points: &Points, record: &Record) {
+        let reason = ["--reason", "the story wants it so"];
+        match self.persons {
+            Persons::None => {}
+            Persons::Approve => {
+                if let Some(id) = record.pending_approvals.first() {
+                    stage.ctl(&[&["approve", id.as_str(), "--yes"][..], &reason].concat());
+                }
+            }
+            Persons::RollBack => match record.heals.last() {
+                None => {
+                    stage.ctl(&[&["heal", APP, "open_door"][..], &reason].concat());
+                }
+                Some(last) => {
+                    if let (HealState::Cured { .. }, Some(backup)) =
+                        (&last.heal.state, last.heal.state.backup())
+                    {
+                        points.count();
+                        let backup = backup.to_string();
+                        let words = ["backups", APP, "rollback", backup.as_str(), "--yes"];
+                        stage.ctl(&[&words[..], &reason].concat());
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// What a story's application holds once it is cured.
+const OPEN: &[(&str, &str)] = &[
+    (".env", "DOOR=open\nNAME=house\n"),
+    ("made/plan", "plan of the house\n"),
+    ("closed.sign", ""),
+];
+
+/// The end of one run, in a word.
+///
+/// # Errors
+/// Everything that is wrong with it.
+fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<&'static str, String> {
+    let record = record::read(&stage.state_dir).unwrap_or_default();
+    let mut faults = record.faults();
+    if stage.starts() > 1 {
+        faults.push(format!("the action was started {} times", stage.starts()));
+    }
+    wait_for("the last process of the run ends", || {
+        processes::of(stage.lab.dir()).is_empty()
+    });
+    faults.extend(stage.litter().iter().map(|path| format!("left: {path}")));
+    let state_file = stage.state_dir.join("state.db");
+    let verified = stage.ctl(&["audit", "verify", &state_file.display().to_string()]);
+    if verified.code != Some(0) {
+        faults.push(format!("audit: {}{}", verified.stdout, verified.stderr));
+    }
+    let last = record.heals.last().map(|healed| &healed.heal.state);
+    let end = match last {
+        Some(HealState::Cured { .. }) if story.end == Ends::RolledBack => "rolled back",
+        Some(HealState::Cured { .. }) => "cured",
+        Some(HealState::Undone { .. }) => "undone",
+        Some(HealState::NotCured { .. }) => "not cured",
+        Some(HealState::Aborted { .. }) => "aborted",
+        Some(HealState::Kept { .. }) => "kept",
+        Some(HealState::UndoBlocked { .. }) => "undo blocked",
+        Some(HealState::UndoFailed { .. }) => "undo failed",
+        _ => "unfinished",
+    };
+    match end {
+        "cured" => faults.extend(stage.lacks(OPEN)),
+        // These wait for a person, which the record was asked about.
+        "kept" | "undo blocked" | "undo failed" if disturbed => {}
+        "rolled back" | "undone" | "aborted" => {
+            faults.extend(
+                stage
+                    .changes()
+                    .iter()
+                    .map(|line| format!("not as before: {line}")),
+            );
+        }
+        _ => faults.push(format!("it ended {end}")),
+    }
+    let undisturbed = match story.end {
+        Ends::Cured => "cured",
+        Ends::Undone => "undone",
+        Ends::RolledBack => "rolled back",
+    };
+    if !disturbed && end != undisturbed {
+        faults.push(format!("it ended {end}"));
+    }
+    if faults.is_empty() {
+        Ok(end)
+    } else {
+        Err(told(stage, &record, &faults.join("\n  ")))
+    }
+}
+
+fn told(stage: &Stage, record: &Record, what: &str) -> String {
+    let log = stage.lab.log("healerd");
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(25)..].join("\n    ");
+    format!("{what}\n{}    {tail}", record.shown())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
