@@ -59,6 +59,7 @@ fn heal(number: u64) -> Result<Heal, Failure> {
             proves: vec!["laravel_cache".parse()?],
             known_good: Vec::new(),
             estimate_bytes: 0,
+            raises: Vec::new(),
             estimate: Duration::from_secs(1),
         },
         matched: MatchKind::Declared,

@@ -496,7 +496,8 @@ impl StepSource {
             Self::RestartPm2 { name, home } => Step::RestartPm2 {
                 name: named("name", name.fill(scope)?)?,
                 home: match home {
-                    Some(home) => Some(named("home", home.fill(scope)?)?),
+                    // Empty: the user's own.
+                    Some(home) => Some(plain(home.fill(scope)?)?).filter(|home| !home.is_empty()),
                     None => None,
                 },
             },

@@ -39,10 +39,11 @@ pub(super) fn settle(
         heal: after.id,
     };
     match &after.state {
-        HealState::Admitted
-        | HealState::Protected { .. }
-        | HealState::InDoubt { .. }
-        | HealState::Verifying { .. } => changes,
+        // Found stale: another backup will be the heal's.
+        HealState::Admitted => unpin(before, changes),
+        HealState::Protected { .. } | HealState::InDoubt { .. } | HealState::Verifying { .. } => {
+            changes
+        }
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
         HealState::Settling { .. } | HealState::Rechecking { .. } => {
             changes.write(give(&host_lease))
@@ -128,7 +129,7 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
         changes = end_approval(desk, *id, cause, changes, now);
     }
     changes = feed_breaker(desk, heal, changes, now);
-    changes = move_incidents(desk, heal, changes, now);
+    changes = move_incidents(desk, before, heal, changes, now);
     if let HealState::Undone { reason, .. }
     | HealState::UndoFailed { reason, .. }
     | HealState::UndoBlocked { reason, .. } = &heal.state
@@ -168,19 +169,13 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
             json!({"reason": reason}),
         );
     }
-    if let Some(backup) = heal.state.backup() {
-        // A person who must still decide needs the backup; otherwise age and count rule from here on.
-        let needed = matches!(
-            heal.state,
-            HealState::Kept { .. } | HealState::UndoBlocked { .. } | HealState::UndoFailed { .. }
-        );
-        if !needed {
-            changes = changes.write(Write::Pin {
-                backup,
-                by: format!("heal:{}", heal.id),
-                pinned: false,
-            });
-        }
+    // A person who must still decide needs the backup; otherwise age and count rule from here on.
+    let needed = matches!(
+        heal.state,
+        HealState::Kept { .. } | HealState::UndoBlocked { .. } | HealState::UndoFailed { .. }
+    );
+    if !needed {
+        changes = unpin(before, changes);
     }
     notices(desk, heal, changes, now)
 }
@@ -225,6 +220,18 @@ fn end_approval(
             )
         }
         Some(_) | None => changes,
+    }
+}
+
+/// Gives up the backup that a heal had in this state; an aborted heal's own state names none any more.
+fn unpin(heal: &Heal, changes: Changes) -> Changes {
+    match heal.state.backup() {
+        Some(backup) => changes.write(Write::Pin {
+            backup,
+            by: format!("heal:{}", heal.id),
+            pinned: false,
+        }),
+        None => changes,
     }
 }
 
@@ -280,7 +287,13 @@ fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Cha
     })
 }
 
-fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Changes {
+fn move_incidents(
+    desk: &Desk,
+    before: &Heal,
+    heal: &Heal,
+    mut changes: Changes,
+    now: &Moment,
+) -> Changes {
     for incident in incidents(desk, heal) {
         let request = incident.kind == IncidentKind::Request;
         let (state, note) = match &heal.state {
@@ -321,9 +334,22 @@ fn move_incidents(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) 
             }
         };
         let cured = matches!(heal.state, HealState::Cured { .. });
+        let mut tried = incident.tried.clone();
+        // Lost on the way to the target, whose tombstone says that it never began: that was no try.
+        if matches!(before.state, HealState::InDoubt { .. })
+            && matches!(
+                &heal.state,
+                HealState::Aborted {
+                    cause: AbortCause::NeverRan(_)
+                }
+            )
+        {
+            tried.retain(|action| *action != heal.action.name);
+        }
         // A cure may be tried again, should it not last.
         let moved = Incident {
             state,
+            tried,
             well_since: if cured {
                 Some(now.clone())
             } else {

@@ -23,13 +23,7 @@ use crate::telemetry::outbox::{self, Told};
 use crate::telemetry::sd::{Part, Progress};
 
 const EVERY: Duration = Duration::from_secs(5);
-const RETENTION_EVERY: Duration = Duration::from_hours(1);
-
-/// How often the vault is counted, which reads a row for each backup.
-const BACKUPS_EVERY: Duration = Duration::from_secs(60);
-
-/// How often the head of the audit log is told to the journal, which whoever can write the database cannot rewrite.
-const HEAD_EVERY: Duration = Duration::from_secs(3600);
+const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 
 /// How often the vault is counted, which reads a row for each backup.
 const BACKUPS_EVERY: Duration = Duration::from_secs(60);
@@ -193,7 +187,7 @@ fn count(handle: &Handle, metrics: &Metrics) {
     let waiting: Vec<_> = apps.iter().flat_map(|app| &app.approvals).collect();
     let oldest = waiting
         .iter()
-        .map(|since| now.since(since, Duration::from_hours(720)))
+        .map(|since| now.since(since, Duration::from_secs(30 * 86_400)))
         .max();
     metrics.set_approvals(waiting.len() as u64, oldest.unwrap_or_default());
 }

@@ -715,7 +715,14 @@ async fn verifying(
     };
     let now = desk.now();
     let rollback = matches!(heal.origin, Origin::Rollback { .. });
-    match verify::judge(&heal.before, &heal.action.proves, &round) {
+    // A person who goes back wants the symptom back as well: only what a rollback proves can become worse by it.
+    let before: Vec<_> = heal
+        .before
+        .iter()
+        .filter(|(check, _)| !rollback || heal.action.proves.contains(check))
+        .cloned()
+        .collect();
+    match verify::judge(&before, &heal.action.proves, &round) {
         Verdict::Cured => {
             step(
                 desk,

@@ -22,12 +22,15 @@ impl Moment {
     /// Time that surely passed since `earlier`, at most `period`.
     ///
     /// Within a boot the boot clock tells. Across boots it is the wall clock clamped to `[0, period]`: a clock that
-    /// stepped back means "no time passed", never "all passed". Source: SAFETY.md T1; sudo's CVE-2013-1775.
+    /// stepped back means "no time passed", never "all passed" (SAFETY.md T1; sudo's CVE-2013-1775), but for the time
+    /// since this boot, which surely passed; so every wait ends (T2).
     pub fn since(&self, earlier: &Self, period: Duration) -> Duration {
         let elapsed_ms = if self.boot_id == earlier.boot_id {
             self.boot_ms.saturating_sub(earlier.boot_ms)
         } else {
-            self.wall_ms.saturating_sub(earlier.wall_ms)
+            self.wall_ms
+                .saturating_sub(earlier.wall_ms)
+                .max(self.boot_ms)
         };
         Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or(0)).min(period)
     }
@@ -55,14 +58,18 @@ impl Moment {
 
     /// The same moment on the clocks of `now`'s boot, so that its age goes on growing from what surely passed.
     ///
-    /// Within a boot it is unchanged. From another boot the wall clock tells its age, never below zero: a clock that
-    /// stepped back costs one full wait and no more (SAFETY.md T2).
+    /// Within a boot it is unchanged. From another boot the wall clock tells its age, never below the time since this
+    /// boot: a clock that stepped back costs one full wait and no more (SAFETY.md T2).
     #[must_use]
     pub fn anchored(&self, now: &Self) -> Self {
         if self.boot_id == now.boot_id {
             return self.clone();
         }
-        let age_ms = now.wall_ms.saturating_sub(self.wall_ms).max(0);
+        let age_ms = now
+            .wall_ms
+            .saturating_sub(self.wall_ms)
+            .max(now.boot_ms)
+            .max(0);
         Self {
             boot_id: now.boot_id.clone(),
             boot_ms: now.boot_ms.saturating_sub(age_ms),
@@ -151,7 +158,7 @@ mod tests {
                 "other boot, wall stepped back",
                 at("b", 10, 0),
                 at("a", 2000, 5000),
-                0,
+                10,
             ),
             (
                 "other boot, honest wall",

@@ -10,6 +10,8 @@ mod architecture;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod heals;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod service;

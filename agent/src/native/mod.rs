@@ -7,6 +7,7 @@
 
 mod content;
 mod env;
+mod leftover;
 mod names;
 mod permissions;
 mod trim;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use rustix::fs::{Dir, FileType, OFlags};
 
 pub use content::{edit_key, put};
+pub use leftover::clear;
 pub use names::{remove, swap_directory};
 pub use permissions::{chown, set_bits};
 pub use trim::trim_log;
@@ -29,6 +31,9 @@ use crate::roots::Roots;
 use crate::tree::diff::differs;
 use crate::tree::{Effect, EffectSource, EntryState, TreePath};
 use crate::walk::{key_of, state_of};
+
+/// Stands in temporary names where an undo has its heal.
+const LABEL: &str = "step";
 
 /// More paths than this in one step are a mistake in the step, not a site.
 const ENTRIES_MAX: usize = 500_000;
@@ -124,7 +129,7 @@ impl<'a> Record<'a> {
         } else {
             self.roots.parent(path)?
         };
-        Ok(Place::new(directory, name, "step", path))
+        Ok(Place::new(directory, name, LABEL, path))
     }
 
     /// Notes how the directory of a path is before an entry of it changes: its time will tell of it.
@@ -199,6 +204,14 @@ impl<'a> Record<'a> {
         found.sort_unstable();
         Ok(found)
     }
+}
+
+/// Is there nothing at this path, or nothing that could hold it?
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Syncs what is behind a handle and gives its state.

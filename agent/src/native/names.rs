@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::{Done, Record};
+use super::{Done, Record, is_absence};
 use crate::restore::place::Place;
 use crate::roots::{Roots, absent, open_entry};
 use crate::tree::diff::same_state;
@@ -37,13 +37,6 @@ pub fn remove(roots: &Roots, paths: &[TreePath], recursive: bool, deadline: Inst
             Some(_) => one(record, path),
         }
     })
-}
-
-fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 /// One entry. A file is taken out of its name and looked at before it goes: what somebody wrote since the look before

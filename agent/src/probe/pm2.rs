@@ -12,15 +12,15 @@ use super::found::Found;
 use super::place::Place;
 use super::process::is_pm2_daemon;
 use super::procfs::{Process, read_text};
-use super::program::{NotRun, find, home_of, run};
+use super::program::{NotRun, PATH, find, home_of, run};
 use super::spec::Fact;
 use crate::units::parse_duration;
 
 /// `pm2 jlist` prints every process's whole environment.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
 
-/// Is the daemon of this home alive?
-fn alive(home: &Path, uid: u32) -> Result<bool, String> {
+/// The daemon of this home, if it is alive.
+fn daemon(home: &Path, uid: u32) -> Result<Option<Process>, String> {
     let file = home.join("pm2.pid");
     let pid = match read_text(&file.to_string_lossy()) {
         Ok(text) => text.trim().parse::<i32>().ok(),
@@ -30,11 +30,19 @@ fn alive(home: &Path, uid: u32) -> Result<bool, String> {
     // A number that was given to another process since is not the daemon.
     Ok(pid
         .and_then(Process::read)
-        .is_some_and(|process| process.uid == uid && is_pm2_daemon(&process)))
+        .filter(|process| process.uid == uid && is_pm2_daemon(process)))
 }
 
-fn program(root: &Path, home: &Path) -> Option<PathBuf> {
-    find(root, "pm2").or_else(|| {
+/// Where the daemon's node lies, and beside it usually the pm2 that belongs to it (a version manager's directory).
+fn programs(daemon: &Process) -> Option<PathBuf> {
+    daemon.program().ok()?.parent().map(Path::to_owned)
+}
+
+fn program(root: &Path, home: &Path, programs: Option<&Path>) -> Option<PathBuf> {
+    let beside = programs
+        .map(|folder| folder.join("pm2"))
+        .filter(|path| path.is_file());
+    beside.or_else(|| find(root, "pm2")).or_else(|| {
         let user = home.parent()?;
         [
             root.join("node_modules/.bin/pm2"),
@@ -60,25 +68,35 @@ pub(super) fn probe(context: &Context, home: Option<&str>, timeout: &str) -> Fou
             None => return unknown(&format!("no home is known for uid {uid}; give `home`")),
         },
     };
-    let program = program(context.place.root(), &home);
+    let daemon = daemon(&home, uid);
+    let programs = daemon
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .and_then(programs);
+    let program = program(context.place.root(), &home, programs.as_deref());
     let installed = program.is_some();
-    match alive(&home, uid) {
+    match daemon {
         Err(why) => return unknown(&why).with("installed", installed),
-        Ok(false) => {
+        Ok(None) => {
             return Found::absent("pm2")
                 .with("installed", installed)
                 .with("alive", false);
         }
-        Ok(true) => {}
+        Ok(Some(_)) => {}
     }
     let alive = |found: Found| found.with("installed", installed).with("alive", true);
     let Some(program) = program else {
         return alive(unknown("its daemon is alive, but the program is not found"));
     };
-    let environment = BTreeMap::from([
+    let mut environment = BTreeMap::from([
         ("PM2_HOME".to_owned(), home.to_string_lossy().into_owned()),
         ("PM2_DISCRETE_MODE".to_owned(), "true".to_owned()),
     ]);
+    // A version manager's node is in no usual directory.
+    if let Some(folder) = programs.as_deref().and_then(Path::to_str) {
+        environment.insert("PATH".to_owned(), format!("{folder}:{PATH}"));
+    }
     let deadline = context.within(timeout);
     let arguments = ["jlist".to_owned()];
     match run(

@@ -22,7 +22,7 @@ use super::procfs;
 use super::spec::{Fact, Output};
 use crate::units::parse_duration;
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const ERROR_BYTES_MAX: usize = 4 << 10;
 /// So much of a stream is read; then the program is stopped, because it will not say anything more of use.
 const READ_BYTES_MAX: usize = 1 << 20;

@@ -62,6 +62,24 @@ pub(super) fn daemon(home: &Path, uid: u32) -> Result<Daemon, String> {
     })
 }
 
+/// Where users install pm2 for themselves: with the application, or below the home that `PM2_HOME` lies in.
+pub(super) fn own_programs(root: &Path, home: &Path) -> Vec<String> {
+    let below_home = home
+        .parent()
+        .into_iter()
+        .flat_map(|user| [".npm-global/bin", ".local/bin"].map(|folder| user.join(folder)));
+    std::iter::once(root.join("node_modules/.bin"))
+        .chain(below_home)
+        // A colon would be taken for the end of an entry.
+        .filter_map(|folder| {
+            folder
+                .to_str()
+                .filter(|text| !text.contains(':'))
+                .map(str::to_owned)
+        })
+        .collect()
+}
+
 /// `PM2 v5.3.0: God Daemon (/home/shop/.pm2)`, padded with spaces or NULs.
 fn is_daemon(command: &[u8], home: &Path) -> bool {
     let text = String::from_utf8_lossy(command);

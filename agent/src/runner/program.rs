@@ -134,6 +134,17 @@ pub(super) fn base_environment() -> BTreeMap<String, String> {
     .collect()
 }
 
+/// A path of which `~/` is the home of the user that programs run as.
+pub(super) fn at_home(path: &str) -> String {
+    match path.strip_prefix("~/") {
+        Some(rest) => {
+            let home = base_environment().remove("HOME").unwrap_or_default();
+            format!("{}/{rest}", home.trim_end_matches('/'))
+        }
+        None => path.to_owned(),
+    }
+}
+
 /// Finds a program: an absolute path, a path below `directory`, or a name in the search path.
 pub(super) fn find(name: &str, directory: &Path, search_path: &str) -> Result<PathBuf, String> {
     if name.contains('/') {

@@ -216,7 +216,12 @@ impl Action<'_> {
             } => {
                 let start = &self.intent.start;
                 let root = files.paths().into_iter().next().unwrap_or_default();
-                let plan = confine::plan(&root, &start.writes, &start.scratch, self.abi);
+                let scratch: Vec<String> = start
+                    .scratch
+                    .iter()
+                    .map(|path| program::at_home(path))
+                    .collect();
+                let plan = confine::plan(&root, &start.writes, &scratch, self.abi);
                 let before = match files.before() {
                     Ok(before) => before,
                     Err(message) => return Ok(self.failed(step, &message)),
@@ -341,10 +346,15 @@ impl Action<'_> {
         let home = home.map_or_else(|| Path::new(&user_home).join(".pm2"), PathBuf::from);
         let uid = rustix::process::geteuid().as_raw();
         let daemon = pm2::daemon(&home, uid)?;
-        let search_path = daemon.programs.as_deref().map_or_else(
-            || program::SEARCH_PATH.to_owned(),
-            |own| format!("{}:{}", own.display(), program::SEARCH_PATH),
-        );
+        let root = files.paths().into_iter().next().unwrap_or_default();
+        let search_path = daemon
+            .programs
+            .iter()
+            .map(|own| own.display().to_string())
+            .chain([program::SEARCH_PATH.to_owned()])
+            .chain(pm2::own_programs(&root, &home))
+            .collect::<Vec<_>>()
+            .join(":");
         let environment = std::collections::BTreeMap::from([
             ("PM2_HOME".to_owned(), daemon.home.display().to_string()),
             ("PATH".to_owned(), search_path),

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::{Shared, lock, stage as staging};
 use crate::identity::Identity;
+use crate::native;
 use crate::protocol::{Answer, Refusal, RefusalCode, Start, Target, UndoItem, WitnessState};
 use crate::restore;
 use crate::roots::Roots;
 use crate::runner::descendants;
 use crate::tree::Digest;
-use crate::witness::{check_id, refuse};
+use crate::witness::{check_id, refuse, system};
 
 /// How often a waiting `Look` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -57,19 +58,35 @@ pub(super) fn start(shared: &Arc<Shared>, start: &Start) -> Result<Answer, Refus
 /// The state, with nothing of a dead supervisor's action left alive: until then it still runs.
 fn state(shared: &Shared, heal: &str) -> Result<WitnessState, Refusal> {
     let state = shared.runner.witness.state(heal)?;
-    Ok(cleared(heal, state))
+    Ok(cleared(shared, heal, state))
 }
 
-fn cleared(heal: &str, state: WitnessState) -> WitnessState {
-    if let WitnessState::Interrupted {
-        step,
-        same_boot: true,
-    } = state
-        && !descendants::end_marked(heal)
-    {
-        return WitnessState::Running { step };
+fn cleared(shared: &Shared, heal: &str, state: WitnessState) -> WitnessState {
+    if let WitnessState::Interrupted { step, same_boot } = state {
+        if same_boot && !descendants::end_marked(heal) {
+            return WitnessState::Running { step };
+        }
+        // What cannot be cleared is litter and no danger: the next look tries again.
+        drop(clear_leftovers(shared, heal));
     }
     state
+}
+
+/// Temporary files of the step in which the supervisor died. Only for the owner, and while nothing else acts here.
+fn clear_leftovers(shared: &Shared, heal: &str) -> Result<(), Refusal> {
+    let Some(intent) = shared.runner.witness.intent(heal)? else {
+        return Ok(());
+    };
+    let start = &intent.start;
+    let roots = Roots::open(&start.target)?;
+    let real = roots.real();
+    let same_target = real.first() == Some(&intent.real_root);
+    if !same_target || shared.owner().as_deref() != Some(start.owner.as_str()) {
+        return Ok(());
+    }
+    let _occupied = shared.runner.witness.occupy(&intent.real_root)?;
+    native::clear(&roots, start.steps.iter().chain(&start.finally))
+        .map_err(|error| system("clear what the dead supervisor left", &error))
 }
 
 pub(super) fn look(
@@ -98,7 +115,7 @@ pub(super) fn cancel(shared: &Shared, heal: &str) -> Result<Answer, Refusal> {
 pub(super) fn settle(shared: &Shared, heal: &str, fence: u64) -> Result<Answer, Refusal> {
     shared.claim()?;
     let state = shared.runner.witness.settle(heal, fence)?;
-    Ok(Answer::Witness(cleared(heal, state)))
+    Ok(Answer::Witness(cleared(shared, heal, state)))
 }
 
 pub(super) fn stage(

@@ -91,15 +91,17 @@ impl Step {
         });
     }
 
-    fn open(&mut self, cause: &str, policy: &BreakerPolicy, by: By<'_>) {
-        let breaker = &mut self.breaker;
-        if let Some(clean) = &breaker.clean_since {
-            breaker.level = decayed(
-                breaker.level,
-                by.now.since(clean, policy.decay * 1000),
-                policy.decay,
-            );
+    /// The clean time ends; what it was good for is taken into account now, before it is forgotten.
+    fn stain(&mut self, policy: &BreakerPolicy, now: &Moment) {
+        if let Some(clean) = self.breaker.clean_since.take() {
+            let length = now.since(&clean, policy.decay.saturating_mul(1000));
+            self.breaker.level = decayed(self.breaker.level, length, policy.decay);
         }
+    }
+
+    fn open(&mut self, cause: &str, policy: &BreakerPolicy, by: By<'_>) {
+        self.stain(policy, by.now);
+        let breaker = &mut self.breaker;
         let length = open_time(policy.cooldown, policy.cooldown_max, breaker.level);
         breaker.cooldown_ms = jittered(length, policy.jitter_percent, by.draw)
             .as_millis()
@@ -107,7 +109,6 @@ impl Step {
             .unwrap_or(u64::MAX);
         breaker.level = breaker.level.saturating_add(1);
         breaker.opened = Some(by.now.clone());
-        breaker.clean_since = None;
         breaker.trial = None;
         breaker.half_open_cures = 0;
         self.go(BreakerState::Open, cause, by);
@@ -231,7 +232,7 @@ pub fn give_back_trial(breaker: &Breaker, heal: HealId) -> Option<Breaker> {
 /// A heal failed. Forced to observe only, nothing is counted.
 pub fn fail(breaker: &Breaker, failure: Failure, policy: &BreakerPolicy, by: By<'_>) -> Step {
     let mut step = Step::of(breaker);
-    step.breaker.clean_since = None;
+    step.stain(policy, by.now);
     if step
         .breaker
         .failures
@@ -313,7 +314,7 @@ pub fn recur(
     by: By<'_>,
 ) -> Step {
     let mut step = Step::of(breaker);
-    step.breaker.clean_since = None;
+    step.stain(policy, by.now);
     let Some(at) = step.breaker.cures.iter().position(|cure| cure.heal == heal) else {
         return step; // a reset forgot the cure, and with it what it answered
     };

@@ -451,23 +451,20 @@ fn clocks_that_step_lengthen_a_cooldown_by_at_most_itself() {
 #[derive(Debug, Clone)]
 enum Happening {
     Fail {
-        heal: u128,
         action: u8,
     },
+    FailTrial,
     CureTrial {
         action: u8,
     },
     Cure {
-        heal: u128,
         action: u8,
     },
     Recur {
         place: usize,
         incident: u128,
     },
-    Reserve {
-        heal: u128,
-    },
+    Reserve,
     Confirm,
     GiveBack,
     Pass {
@@ -485,11 +482,12 @@ enum Happening {
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        6 => (0..40_u128, 0..3_u8).prop_map(|(heal, action)| Happening::Fail { heal, action }),
+        6 => (0..3_u8).prop_map(|action| Happening::Fail { action }),
+        2 => Just(Happening::FailTrial),
         3 => (0..3_u8).prop_map(|action| Happening::CureTrial { action }),
-        3 => (0..40_u128, 0..3_u8).prop_map(|(heal, action)| Happening::Cure { heal, action }),
+        3 => (0..3_u8).prop_map(|action| Happening::Cure { action }),
         3 => (0..4_usize, 0..3_u128).prop_map(|(place, incident)| Happening::Recur { place, incident }),
-        4 => (40..80_u128).prop_map(|heal| Happening::Reserve { heal }),
+        4 => Just(Happening::Reserve),
         1 => Just(Happening::Confirm),
         1 => Just(Happening::GiveBack),
         8 => prop_oneof![1..600_i64, 3000..4000_i64, 80_000..200_000_i64].prop_map(|seconds| Happening::Pass { seconds }),
@@ -518,20 +516,24 @@ proptest! {
         let policy = policy();
         let mut now = at(1000);
         let mut breaker = new();
-        for (happening, draw) in happenings {
+        for (number, (happening, draw)) in (100_u128..).zip(happenings) {
             let before = breaker.clone();
             let moment = now.clone();
             let by = By { draw, ..by(&moment) };
             let incident = IncidentId::from_raw(1);
             let unmoved = |breaker: Breaker| Step { breaker, transitions: Vec::new() };
             let step = match &happening {
-                Happening::Fail { heal: number, action } => fail(&breaker, failure(*number, *action, &now), &policy, by),
+                Happening::FailTrial => match &breaker.trial {
+                    Some(trial) => fail(&breaker, failure(trial.heal.raw(), 0, &now), &policy, by),
+                    None => unmoved(breaker.clone()),
+                },
+                Happening::Fail { action } => fail(&breaker, failure(number, *action, &now), &policy, by),
                 Happening::CureTrial { action } => match &breaker.trial {
                     Some(trial) => cure(&breaker, trial.heal, &name(*action), incident, &policy, by),
                     None => unmoved(breaker.clone()),
                 },
-                Happening::Cure { heal: number, action } => {
-                    let step = cure(&breaker, heal(*number), &name(*action), incident, &policy, by);
+                Happening::Cure { action } => {
+                    let step = cure(&breaker, heal(number), &name(*action), incident, &policy, by);
                     let others = |breaker: &Breaker| {
                         breaker.failures.iter().filter(|one| one.action != name(*action)).cloned().collect::<Vec<_>>()
                     };
@@ -543,8 +545,8 @@ proptest! {
                     let cured = before.cures.get(*place).map_or(heal(9999), |cure| cure.heal);
                     recur(&breaker, IncidentId::from_raw(*incident), cured, &policy, by)
                 }
-                Happening::Reserve { heal: number } => {
-                    let reserved = reserve_trial(&breaker, heal(*number), &policy, &now);
+                Happening::Reserve => {
+                    let reserved = reserve_trial(&breaker, heal(number), &policy, &now);
                     let free = before.state == BreakerState::HalfOpen && before.trial.is_none();
                     prop_assert_eq!(reserved.is_some(), free, "one trial, and only when half-open");
                     unmoved(reserved.unwrap_or(breaker.clone()))

@@ -84,7 +84,7 @@ pub(super) fn key(write: &Write) -> Option<String> {
     }
 }
 
-/// The rows of these heals, for [`super::job::ReadAhead`]; `ids` is a JSON array.
+/// The rows of these heals, for [`super::job::Group`]; `ids` is a JSON array.
 pub(super) async fn read_ahead(
     conn: &mut SqliteConnection,
     ids: String,

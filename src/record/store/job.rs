@@ -1,8 +1,10 @@
 //! One [`Changes`] inside the open transaction of the writer.
 //!
-//! A job asks its gate first, then compares each write with the row it changes, then sends its statements. It stands in
-//! a savepoint of its own, so that a conflict, a denial or a broken constraint takes back this job and no other; and
-//! because it is never run twice within a transaction, a gate (which can be asked only once) needs no second answer.
+//! A job asks its gate first, then compares each write with the row it changes, then hands over its statements. Refused
+//! before that, it leaves nothing behind. Statements of jobs without a gate are gathered over the group and travel
+//! together ([`Group`]); when one of them fails, the group is rolled back and each job runs alone. A job with a gate, or
+//! one that must read what it has just written, stands in a savepoint of its own: a gate can be asked only once, so its
+//! job must not depend on others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -33,16 +35,38 @@ pub(super) enum Ended {
     Refused(StoreError),
     /// `SQLite` rolled the whole transaction back.
     Lost(StoreError),
+    /// Statements of jobs before it failed: the transaction must be rolled back, and this job can run again.
+    NotRun,
 }
 
-/// Rows of heals read for a whole group at once, because each read of its own is a hop to the database's thread.
-///
-/// A row is taken out when it is first used, so that whoever comes after a write reads the row again.
+/// What the jobs of one transaction share, so that a hop to the database's thread serves all of them.
 #[derive(Default)]
-pub(super) struct ReadAhead(BTreeMap<String, Option<SqliteRow>>);
+pub(super) struct Group {
+    /// Rows of heals read at once. A row is taken out when it is first used, so that whoever comes after a write reads
+    /// the row again.
+    ahead: BTreeMap<String, Option<SqliteRow>>,
+    /// Statements of jobs before, sent before anything is read that they change, and at the end.
+    script: Script,
+    /// Tables that they change.
+    pending: BTreeSet<&'static str>,
+    /// How many jobs they are from.
+    jobs: usize,
+    /// Does every job send its own? Then none can be taken down by another.
+    apart: bool,
+    /// The statements of some job failed, and nobody knows of which.
+    failed: bool,
+}
 
-impl ReadAhead {
-    /// Reads these heals. What cannot be read now is read, and reported, by the job itself.
+impl Group {
+    /// A transaction of one job.
+    pub(super) fn of_one() -> Self {
+        Self {
+            apart: true,
+            ..Self::default()
+        }
+    }
+
+    /// Reads these heals ahead. What cannot be read now is read, and reported, by the job itself.
     pub(super) async fn of(conn: &mut SqliteConnection, heals: BTreeSet<String>) -> Self {
         let mut ahead: BTreeMap<_, _> = heals.into_iter().map(|id| (id, None)).collect();
         if ahead.len() < 2 {
@@ -58,7 +82,28 @@ impl ReadAhead {
         for (id, row) in found {
             ahead.insert(id, Some(row));
         }
-        Self(ahead)
+        Self {
+            ahead,
+            ..Self::default()
+        }
+    }
+
+    /// Sends what was gathered. After an error the transaction must be rolled back.
+    pub(super) async fn send(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        if self.script.is_empty() {
+            return Ok(());
+        }
+        self.pending.clear();
+        let script = std::mem::take(&mut self.script);
+        let sent = if std::mem::take(&mut self.jobs) == 1 {
+            script.run(conn).await
+        } else {
+            script.run_once(conn).await
+        };
+        sent.map(|_| ()).map_err(|error| {
+            self.failed = true;
+            failed("write")(error)
+        })
     }
 }
 
@@ -68,8 +113,10 @@ pub(super) struct NotRead;
 /// A job at work.
 pub(super) struct Job<'c> {
     conn: &'c mut SqliteConnection,
-    ahead: &'c mut ReadAhead,
+    group: &'c mut Group,
     script: Script,
+    /// Has it a gate, and so a savepoint of its own?
+    gated: bool,
     /// Was the savepoint opened, as far as we know?
     opened: bool,
     /// Tables with statements that are not sent yet.
@@ -85,16 +132,20 @@ pub(super) struct Job<'c> {
 pub(super) async fn run(
     conn: &mut SqliteConnection,
     head: &mut Head,
-    ahead: &mut ReadAhead,
+    group: &mut Group,
     changes: &mut Changes,
     limits: &Limits,
 ) -> Ended {
+    if changes.gate.is_some() && group.send(conn).await.is_err() {
+        return Ended::NotRun;
+    }
     let gate = changes.gate.take();
     let before = *head;
     let mut job = Job {
         conn,
-        ahead,
+        group,
         script: Script::default(),
+        gated: gate.is_some(),
         opened: false,
         pending: BTreeSet::new(),
         at: &changes.at,
@@ -130,6 +181,9 @@ pub(super) async fn run(
         return Ended::Written;
     };
     *head = before;
+    if job.group.failed {
+        return Ended::NotRun;
+    }
     if job.opened && !job.take_back().await {
         return Ended::Lost(error);
     }
@@ -242,9 +296,6 @@ impl Job<'_> {
         sql: &'static str,
         values: [Value; N],
     ) {
-        if !self.opened && self.script.is_empty() {
-            self.script.add("SAVEPOINT job", []);
-        }
         self.pending.insert(table);
         self.script.add(sql, values);
     }
@@ -258,13 +309,15 @@ impl Job<'_> {
     ) -> Result<Option<SqliteRow>, StoreError> {
         if self.pending.contains(table) {
             self.send().await?;
+        } else if self.group.pending.contains(table) {
+            self.group.send(self.conn).await?;
         }
         row(self.conn, sql, values).await
     }
 
     /// The row of a heal, when it was read ahead and not used yet.
     pub(super) fn read_ahead(&mut self, heal: &str) -> Result<Option<SqliteRow>, NotRead> {
-        self.ahead.0.remove(heal).ok_or(NotRead)
+        self.group.ahead.remove(heal).ok_or(NotRead)
     }
 
     /// This write may not stand without an audit row.
@@ -276,26 +329,34 @@ impl Job<'_> {
         if self.script.is_empty() {
             return Ok(());
         }
-        self.opened = true;
+        self.group.send(self.conn).await?;
+        let mut script = Script::default();
+        if !std::mem::replace(&mut self.opened, true) {
+            script.add("SAVEPOINT job", []);
+        }
+        script.append(std::mem::take(&mut self.script));
         self.pending.clear();
-        std::mem::take(&mut self.script)
-            .run(self.conn)
-            .await
-            .map(|_| ())
-            .map_err(|error| {
-                let taken = error
-                    .as_database_error()
-                    .filter(|error| error.is_unique_violation())
-                    .map(|error| error.message().to_owned());
-                taken.map_or_else(|| failed("write")(error), conflict)
-            })
+        script.run(self.conn).await.map(|_| ()).map_err(|error| {
+            let taken = error
+                .as_database_error()
+                .filter(|error| error.is_unique_violation())
+                .map(|error| error.message().to_owned());
+            taken.map_or_else(|| failed("write")(error), conflict)
+        })
     }
 
     async fn close(&mut self) -> Result<(), StoreError> {
-        if self.opened || !self.script.is_empty() {
-            self.script.add("RELEASE job", []);
+        if self.script.is_empty() && !self.opened {
+            return Ok(());
         }
-        self.send().await
+        if self.opened || self.gated || self.group.apart {
+            self.script.add("RELEASE job", []);
+            return self.send().await;
+        }
+        self.group.script.append(std::mem::take(&mut self.script));
+        self.group.pending.append(&mut self.pending);
+        self.group.jobs += 1;
+        Ok(())
     }
 
     /// Back to the savepoint. False when there is none any more: then `SQLite` has rolled everything back.

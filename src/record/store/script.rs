@@ -63,14 +63,33 @@ impl Script {
         self.values.extend(values);
     }
 
+    /// Adds all statements of another one.
+    pub(super) fn append(&mut self, other: Self) {
+        if !self.sql.is_empty() && !other.sql.is_empty() {
+            self.sql.push_str(";\n");
+        }
+        self.sql.push_str(&other.sql);
+        self.values.extend(other.values);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sql.is_empty()
     }
 
     /// Runs all statements up to the first that fails; returns how many rows were changed.
     pub(super) async fn run(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        self.run_with(conn, true).await
+    }
+
+    /// The same for statements that will hardly come together again: they are not kept prepared.
+    pub(super) async fn run_once(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        self.run_with(conn, false).await
+    }
+
+    async fn run_with(self, conn: &mut SqliteConnection, keep: bool) -> Result<u64, sqlx::Error> {
         let arguments = arguments(self.values)?;
         sqlx::query_with(AssertSqlSafe(self.sql), arguments)
+            .persistent(keep)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())

@@ -1,11 +1,12 @@
 //! The one writer: a task that owns the only writing connection.
 //!
-//! It drains its queue into one transaction (`BEGIN IMMEDIATE`, every job in a savepoint of its own, `COMMIT`) and answers
-//! only after the commit. What can go wrong:
+//! It drains its queue into one transaction (`BEGIN IMMEDIATE`, all jobs, `COMMIT`) and answers only after the commit. What
+//! can go wrong:
 //!
-//! - a job is refused (conflict, denial, broken constraint): its savepoint is taken back, the others stand;
-//! - `SQLite` rolls the whole transaction back (disk full, I/O error): jobs whose gate was not asked yet run again, each
-//!   alone; a gate is asked once, so a job whose gate already answered is told that nothing was written;
+//! - a job is refused (conflict, denial): it leaves nothing behind, the others stand;
+//! - a statement of a job fails (broken constraint), or `SQLite` rolls the whole transaction back (disk full, I/O error):
+//!   all is rolled back, and jobs whose gate was not asked yet run again, each alone; a gate is asked once, so a job whose
+//!   gate already answered is told that nothing was written;
 //! - the commit fails: what is on disk is unknown, every job of the transaction is told so, and the writer never writes
 //!   again. No retry on the same handle: a failed fsync may have dropped the pages it was to write.
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::job::{self, Ended, Head, ReadAhead};
+use super::job::{self, Ended, Group, Head};
 use super::lock::Lock;
 use super::prune::{self, Cut};
 use super::script::{failed, refused};
@@ -163,7 +164,7 @@ impl Writer {
         }
         let before = self.head;
         let heals = group.iter().flat_map(Waiting::heals).collect();
-        let mut ahead = ReadAhead::of(&mut self.connection, heals).await;
+        let mut shared = Group::of(&mut self.connection, heals).await;
         let mut fates = Vec::with_capacity(group.len());
         let mut lost = false;
         for waiting in &mut group {
@@ -172,16 +173,20 @@ impl Writer {
                 continue;
             }
             let asked = waiting.work.has_gate();
-            fates.push(match self.one(&mut waiting.work, &mut ahead).await {
+            fates.push(match self.one(&mut waiting.work, &mut shared).await {
                 Ended::Written => Fate::Written { asked },
                 Ended::Refused(error) => Fate::Refused(error),
                 Ended::Lost(error) => {
                     lost = true;
                     Fate::Refused(error)
                 }
+                Ended::NotRun => {
+                    lost = true;
+                    Fate::NotRun
+                }
             });
         }
-        if lost {
+        if lost || shared.send(&mut self.connection).await.is_err() {
             self.roll_back(before).await;
             return self.again(group, fates).await;
         }
@@ -206,7 +211,7 @@ impl Writer {
                         continue;
                     }
                     let before = self.head;
-                    match self.one(&mut waiting.work, &mut ReadAhead::default()).await {
+                    match self.one(&mut waiting.work, &mut Group::of_one()).await {
                         Ended::Written => {
                             let fate = Fate::Written { asked: false };
                             self.commit(std::iter::once((waiting, fate))).await?;
@@ -215,6 +220,11 @@ impl Writer {
                             self.roll_back(before).await;
                             tell(waiting.answer, Err(error));
                         }
+                        // Nobody is before it; were it so, nothing was written.
+                        Ended::NotRun => {
+                            self.roll_back(before).await;
+                            tell(waiting.answer, Err(refused("write", "it was not run")));
+                        }
                     }
                 }
             }
@@ -222,13 +232,13 @@ impl Writer {
         Ok(())
     }
 
-    async fn one(&mut self, work: &mut Work, ahead: &mut ReadAhead) -> Ended {
+    async fn one(&mut self, work: &mut Work, group: &mut Group) -> Ended {
         match work {
             Work::Changes(changes) => {
                 job::run(
                     &mut self.connection,
                     &mut self.head,
-                    ahead,
+                    group,
                     changes,
                     &self.limits,
                 )

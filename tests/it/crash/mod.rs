@@ -74,7 +74,6 @@ const UNDO: &[&str] = &[
     "engine.before.undo",
     "undo.exchanged",
     "undo.created",
-    "undo.attributes-set",
     "undo.removed",
     "undo.settled",
     "engine.after.undo",

@@ -56,6 +56,7 @@ struct Played {
     counts: BTreeMap<String, usize>,
     killed: bool,
     end: &'static str,
+    message: String,
 }
 
 /// Plays it once whole, then once for the first and the last time of each point.
@@ -104,7 +105,14 @@ pub(crate) fn sweep(story: &Story) {
     let mut bad = Vec::new();
     for (Target { name, nth }, run) in locked(&results).drain(..) {
         match run {
-            Some(Ok(played)) if played.killed => println!("{name} {nth}: {}", played.end),
+            Some(Ok(Played {
+                killed: true,
+                end,
+                message,
+                ..
+            })) => {
+                println!("{name} {nth}: {end}: {message}");
+            }
             // Later times of a point may depend on how fast things went; the first may not.
             Some(Ok(_)) if nth > 1 => println!("{name} {nth}: not reached"),
             Some(Ok(_)) => bad.push(format!("{name} {nth}: not reached")),
@@ -164,11 +172,14 @@ fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played
     }
     let counts = points.counts();
     stage.lab.stop(daemon);
-    Some(judge(story, &stage, target.is_some()).map(|end| Played {
-        counts,
-        killed: points.has_killed(),
-        end,
-    }))
+    Some(
+        judge(story, &stage, target.is_some()).map(|(end, message)| Played {
+            counts,
+            killed: points.has_killed(),
+            end,
+            message,
+        }),
+    )
 }
 
 impl Story {
@@ -184,7 +195,7 @@ impl Story {
             Persons::RollBack => matches!(last.heal.origin, Origin::Rollback { .. }),
             // One that ended before it began is followed by another.
             Persons::None | Persons::Approve => {
-                last.was_meant() || matches!(last.heal.state, HealState::Kept { .. })
+                !matches!(last.heal.state, HealState::Aborted { .. })
             }
         }
     }
@@ -229,7 +240,7 @@ const OPEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// Everything that is wrong with it.
-fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<&'static str, String> {
+fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<(&'static str, String), String> {
     let record = record::read(&stage.state_dir).unwrap_or_default();
     let mut faults = record.faults();
     if stage.starts() > 1 {
@@ -260,13 +271,12 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<&'static str, 
         "cured" => faults.extend(stage.lacks(OPEN)),
         // These wait for a person, which the record was asked about.
         "kept" | "undo blocked" | "undo failed" if disturbed => {}
-        "rolled back" | "undone" | "aborted" => {
-            faults.extend(
-                stage
-                    .changes()
-                    .iter()
-                    .map(|line| format!("not as before: {line}")),
-            );
+        "rolled back" | "undone" => {
+            let changes = stage.changes();
+            // Nobody saw what else happened in a directory beside the write set, so its time is let be.
+            let unseen = |line: &str| record.was_interrupted() && line.starts_with(".: modified");
+            let changes = changes.iter().filter(|line| !unseen(line));
+            faults.extend(changes.map(|line| format!("not as before: {line}")));
         }
         _ => faults.push(format!("it ended {end}")),
     }
@@ -279,7 +289,8 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<&'static str, 
         faults.push(format!("it ended {end}"));
     }
     if faults.is_empty() {
-        Ok(end)
+        let message = record.heals.last().map(|healed| &healed.heal.message);
+        Ok((end, message.cloned().unwrap_or_default()))
     } else {
         Err(told(stage, &record, &faults.join("\n  ")))
     }

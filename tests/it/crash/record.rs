@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use healerd::model::heal::{Event, Heal, HealState};
+use healerd::model::heal::{Event, Heal, HealState, Outcome};
 use healerd::model::time::Moment;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -133,6 +133,15 @@ impl Record {
         faults
     }
 
+    /// Did the supervisor of the last heal die before it could say what it had changed?
+    pub(crate) fn was_interrupted(&self) -> bool {
+        let course = self
+            .heals
+            .last()
+            .and_then(|healed| healed.heal.state.course());
+        course.is_some_and(|course| course.outcome == Outcome::Interrupted)
+    }
+
     /// For people who read a failed test.
     pub(crate) fn shown(&self) -> String {
         self.heals
@@ -157,13 +166,6 @@ impl Record {
 }
 
 impl Healed {
-    /// Was its intent ever written?
-    pub(crate) fn was_meant(&self) -> bool {
-        self.journal
-            .iter()
-            .any(|(_, event)| matches!(event, Event::IntentWritten))
-    }
-
     /// The journal, replayed through the one function that moves heals, leads to the stored state.
     fn replay(&self) -> Result<(), String> {
         let mut state = HealState::Admitted;

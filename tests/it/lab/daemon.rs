@@ -60,6 +60,15 @@ impl Lab {
         })
     }
 
+    /// A stack file of the lab's own, for the daemons that start after it.
+    pub(crate) fn stack_file(&self, name: &str, text: &str) {
+        let folder = self.dir().join("stacks.d");
+        std::fs::create_dir_all(&folder).expect("root can write");
+        let file = folder.join(format!("{name}.toml"));
+        std::fs::write(&file, text).expect("root can write");
+        set_mode(&file, 0o644);
+    }
+
     /// Starts a daemon again on the state that an earlier one left.
     ///
     /// # Errors

@@ -1,0 +1,76 @@
+//! Clears what a step left under its temporary names when its supervisor died in it.
+//!
+//! Only paths that the steps name are looked at. What a recursive `remove` had just taken out below them stays under
+//! its temporary name: the way back to its own name is not in it.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::is_absence;
+use crate::restore::place::Place;
+use crate::roots::Roots;
+use crate::step::Step;
+use crate::tree::TreePath;
+
+/// Removes unfinished and replaced files of these steps, and gives a file that was taken out to be removed its name
+/// back, if nobody has it. Twice is once; nobody else may be acting on the roots meanwhile.
+///
+/// # Errors
+/// The first one; the other paths are cleared all the same.
+pub fn clear<'a>(roots: &Roots, steps: impl Iterator<Item = &'a Step>) -> io::Result<()> {
+    let mut first = Ok(());
+    for step in steps {
+        let done = match step {
+            Step::Put { path, .. } | Step::EditKey { path, .. } => put(roots, path),
+            Step::Remove { paths, .. } => paths.iter().try_for_each(|path| taken(roots, path)),
+            Step::Run { .. }
+            | Step::Chown { .. }
+            | Step::SetBits { .. }
+            | Step::SwapDirectory { .. }
+            | Step::TrimLog { .. }
+            | Step::RestartUnit { .. }
+            | Step::RestartPm2 { .. } => Ok(()),
+        };
+        first = first.and(done);
+    }
+    first
+}
+
+/// Half made, or what came out of the exchange; the backup has that.
+fn put(roots: &Roots, path: &TreePath) -> io::Result<()> {
+    let Some(place) = found(roots.place(path), path)? else {
+        return Ok(());
+    };
+    place.discard(&place.making)?;
+    place.sync()
+}
+
+fn taken(roots: &Roots, path: &TreePath) -> io::Result<()> {
+    if path.is_root() {
+        return Ok(());
+    }
+    let Some(place) = found(roots.parent(path), path)? else {
+        return Ok(());
+    };
+    match place.rename_new(&place.ready, &place.name) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        // Somebody made it anew; what was taken out is in the backup.
+        Err(Errno::EXIST) => place.discard(&place.ready)?,
+        Err(error) => return Err(error.into()),
+    }
+    place.sync()
+}
+
+/// The place of a path; none where its directory is gone.
+fn found(
+    place: io::Result<(std::os::fd::OwnedFd, Vec<u8>)>,
+    path: &TreePath,
+) -> io::Result<Option<Place>> {
+    match place {
+        Ok((directory, name)) => Ok(Some(Place::new(directory, name, super::LABEL, path))),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

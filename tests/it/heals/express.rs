@@ -1,0 +1,118 @@
+//! Express under pm2, with a bystander under the same pm2 that nothing may touch.
+
+use std::fs;
+use std::path::Path;
+
+use super::scene::Scene;
+use crate::lab::daemon::app_table;
+use crate::lab::node::{self, Express, Managed};
+use crate::lab::tree::hash_tree;
+use crate::lab::{Lab, faults, http};
+
+/// A lab with the application in it; `top` is the daemon's configuration before its tables.
+pub(super) fn watched(top: &str, stack: &str) -> Option<(Scene, Express)> {
+    let lab = Lab::open(node::PROGRAMS)?;
+    let app = lab.express_pm2()?;
+    let table = table(&lab, &app, stack)?;
+    let scene = Scene::start(lab, top, &table, "");
+    scene.adopted("express");
+    Some((scene, app))
+}
+
+/// The application's table, and pm2 where a user may have installed it for himself: below the home of `PM2_HOME`.
+pub(super) fn table(lab: &Lab, app: &Express, stack: &str) -> Option<String> {
+    let programs = lab.dir().join(".local/bin");
+    fs::create_dir_all(&programs).unwrap();
+    let pm2 = node::installed("pm2")?.join("node_modules/.bin/pm2");
+    std::os::unix::fs::symlink(pm2, programs.join("pm2")).unwrap();
+    let vars = format!(
+        "vars = {{ pm2_home = \"{}\", npm_cache = \"{}\" }}",
+        lab.pm2_home().display(),
+        lab.home().join(".npm").display(),
+    );
+    Some(app_table(lab, "express", stack, &app.path, &app.url, &vars))
+}
+
+/// The other application under the same pm2.
+pub(super) fn bystander(lab: &Lab, app: &Express) -> Managed {
+    app.managed(lab)
+        .into_iter()
+        .find(|process| process.name == "bystander")
+        .unwrap()
+}
+
+#[test]
+fn express_is_healed_and_its_neighbour_is_not_touched() {
+    let Some((scene, app)) = watched("mode = \"FULL_AUTO\"", "express") else {
+        return;
+    };
+    let lab = &scene.lab;
+    let neighbour = bystander(lab, &app);
+    let files = |ignoring: &[&str]| hash_tree(&app.path, ignoring);
+    let before = files(&[]);
+
+    faults::stopped_in_pm2(lab, &app);
+    assert_eq!(http::status(&app.url), None);
+    scene.heals_alone("express", "restart_app");
+    http::wait_for_status(&app.url, 200);
+    before.assert_same(&files(&[]));
+    assert_eq!(bystander(lab, &app), neighbour);
+
+    // A package is gone and the process cannot start: the packages first, the process after them.
+    faults::package_missing(lab, &app, "express");
+    let first = scene.next_end("express");
+    let second = scene.next_end("express");
+    let mut both = [&first, &second].map(|heal| heal.action.as_str());
+    both.sort_unstable();
+    assert_eq!(both, ["npm_ci", "restart_app"], "{first:?} {second:?}");
+    let installed = [&first, &second]
+        .into_iter()
+        .find(|heal| heal.action == "npm_ci")
+        .unwrap();
+    assert_eq!(installed.state, "Cured", "{}", installed.message);
+    http::wait_for_status(&app.url, 200);
+    assert!(app.path.join("node_modules/express/package.json").exists());
+    assert!(!app.path.join(".healerd-install").exists());
+    assert_eq!(bystander(lab, &app), neighbour);
+
+    // What a person edits by hand and a full disk cuts off comes back as it was.
+    let manifest = app.path.join("package.json");
+    let good = fs::read(&manifest).unwrap();
+    faults::package_json_cut(&app);
+    settled(&scene, "restore_package_json");
+    assert_eq!(fs::read(&manifest).unwrap(), good);
+
+    let lock = app.path.join("package-lock.json");
+    let good = fs::read(&lock).unwrap();
+    cut(&lock, good.len() / 2);
+    settled(&scene, "restore_package_lock");
+    assert_eq!(fs::read(&lock).unwrap(), good);
+
+    let modules = app.path.join("node_modules");
+    fs::remove_dir_all(&modules).unwrap();
+    settled(&scene, "npm_ci");
+    assert!(modules.join("dotenv/package.json").exists());
+    http::wait_for_status(&app.url, 200);
+    assert_eq!(bystander(lab, &app), neighbour);
+    scene.nothing_else_began("express");
+}
+
+#[track_caller]
+fn settled(scene: &Scene, action: &str) {
+    let mut heal = scene.next_end("express");
+    // What could not start while the files were bad is started again when they are good.
+    while heal.action == "restart_app" && action != "restart_app" {
+        heal = scene.next_end("express");
+    }
+    assert_eq!(
+        (heal.action.as_str(), heal.state.as_str()),
+        (action, "Cured"),
+        "{}",
+        heal.message
+    );
+}
+
+fn cut(path: &Path, length: usize) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(length as u64).unwrap();
+}

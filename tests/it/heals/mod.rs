@@ -1,0 +1,15 @@
+//! The whole loop on real applications: a fault is injected, and the built daemon notices, heals and verifies it.
+//!
+//! Nothing of the daemon is replaced. HTTP answers and looks at the file system are the judges; the daemon's own store is
+//! only read to tell which heal it was. Times are short, so that dwell, settle and soak pass within seconds.
+
+mod journal;
+mod scene;
+
+mod express;
+mod healthy;
+mod laravel;
+mod php;
+mod runaway;
+mod undo;
+mod unit;

@@ -1,0 +1,89 @@
+//! Actions that would live on: at their deadline nothing of them is left, and everybody else is.
+
+use std::fs;
+
+use super::express::{bystander, table};
+use super::scene::Scene;
+use crate::lab::{Lab, http, node};
+
+/// Ends by itself and leaves a daemon; does not listen to TERM; never stops talking.
+const STACK: &str = r#"
+title = "Runaway"
+extends = "express"
+
+[check.promise]
+title = "the promise is kept"
+category = "CONFIGURATION"
+probes.file = { file = { path = "promise.txt" } }
+rules = [{ when = { "file.exists" = false }, status = "FAIL", severity = "HIGH", message = "no promise" }]
+suggested_fix = "Write it"
+remedies = ["daemonize", "be_deaf", "flood"]
+
+[action.daemonize]
+title = "Leave a process behind"
+risk = "LOW"
+writes = [{ content = "promise.txt" }]
+steps = [{ run = { argv = ["setsid", "--fork", "sleep", "MARKER"] } }]
+timeout = "20s"
+settle = "1s"
+
+[action.be_deaf]
+title = "Do not listen"
+risk = "LOW"
+writes = [{ content = "promise.txt" }]
+steps = [{ run = { argv = ["node", "-e", "for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(s, () => 0); require('child_process').spawn('sleep', ['MARKER'], { detached: true }); setInterval(() => 0, 1000)"] } }]
+timeout = "3s"
+settle = "1s"
+
+[action.flood]
+title = "Talk without end"
+risk = "LOW"
+writes = [{ content = "promise.txt" }]
+steps = [{ run = { argv = ["yes", "MARKER"] } }]
+timeout = "3s"
+settle = "1s"
+"#;
+
+#[test]
+fn nothing_of_an_action_outlives_it() {
+    let Some(lab) = Lab::open(node::PROGRAMS) else {
+        return;
+    };
+    let Some(app) = lab.express_pm2() else {
+        return;
+    };
+    // No other process of this machine sleeps exactly so long.
+    let marker = format!("90{}", std::process::id());
+    lab.stack_file("runaway", &STACK.replace("MARKER", &marker));
+    let promise = app.path.join("promise.txt");
+    fs::write(&promise, "kept\n").unwrap();
+    lab.user.own(&promise);
+    let Some(table) = table(&lab, &app, "runaway") else {
+        return;
+    };
+    let scene = Scene::start(lab, "mode = \"SEMI_AUTO\"", &table, "");
+    scene.adopted("express");
+    let lab = &scene.lab;
+    let (own, other) = (app.process(lab), bystander(lab, &app));
+    fs::remove_file(&promise).unwrap();
+    for action in ["daemonize", "be_deaf", "flood"] {
+        scene.ends("express", action, "unattended", "NotCured");
+        assert_eq!(running(&marker), Vec::<String>::new(), "after {action}");
+    }
+    assert_eq!((app.process(lab), bystander(lab, &app)), (own, other));
+    assert_eq!(http::status(&app.url), Some(200));
+    assert_eq!(http::status(&app.bystander_url), Some(200));
+}
+
+/// Command lines that hold the marker.
+fn running(marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(marker) {
+            found.push(line);
+        }
+    }
+    found
+}
