@@ -201,8 +201,8 @@ fn bad_requests_are_answered_in_time_and_change_nothing() {
     let noise: Vec<u8> = (0..=255).cycle().take(4096).collect();
     let answer = send(socket, &noise);
     assert!(matches!(answer.status, 0 | 400), "{answer:?}");
-    let head = format!("GET / HTTP/1.1\r\nX: {}\r\n", "x".repeat(100_000));
-    let answer = send(socket, head.as_bytes());
+    let endless = format!("GET / HTTP/1.1\r\nX: {}\r\n", "x".repeat(100_000));
+    let answer = send(socket, endless.as_bytes());
     assert!(matches!(answer.status, 0 | 400 | 431), "{answer:?}");
 
     assert!(is_alive(daemon.pid));

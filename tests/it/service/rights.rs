@@ -185,8 +185,8 @@ fn an_approval_counts_only_for_what_was_seen() {
 
     // One letter is another.
     let other = if digest.starts_with('0') { "1" } else { "0" };
-    let stale = format!("{other}{}", &digest[1..]);
-    let (code, said) = stage.root(&["approve", id, "--digest", &stale, "--reason", why]);
+    let another = format!("{other}{}", &digest[1..]);
+    let (code, said) = stage.root(&["approve", id, "--digest", &another, "--reason", why]);
     assert_eq!(code, Some(4), "{said:#}");
     assert_eq!(said["error"]["code"], "stale", "{said:#}");
     let (code, said) = stage.root(&["approve", id, "--digest", "xyz", "--reason", why]);
