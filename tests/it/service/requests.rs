@@ -239,24 +239,3 @@ fn a_request_that_never_ends_is_ended_and_holds_up_nobody() {
     let (_, status) = daemon.ctl(&lab, &["status"]);
     assert_eq!(status["holds"], serde_json::json!([]));
 }
-
-#[test]
-fn one_user_who_takes_all_connections_is_told_so() {
-    let Some(lab) = Lab::open(&[]) else { return };
-    let daemon = daemon(&lab);
-    let held: Vec<UnixStream> = (0..16)
-        .map(|_| UnixStream::connect(&daemon.socket).unwrap())
-        .collect();
-    // They are taken one after the other, so the next one finds them counted, or waits for it.
-    let mut answers = Vec::new();
-    while answers.iter().all(|answer: &Answer| answer.status != 429) {
-        assert!(answers.len() < 20, "nobody is refused: {answers:?}");
-        answers.push(get(&daemon.socket, "/api/v1/healer/status"));
-    }
-    let refused = answers.last().expect("one was refused");
-    assert_eq!(refused.code(), "too_many_connections");
-    drop(held);
-    wait_for("there is room again", || {
-        get(&daemon.socket, "/api/v1/healer/status").status == 200
-    });
-}
