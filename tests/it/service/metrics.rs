@@ -47,11 +47,7 @@ fn prometheus_sees_what_heals_and_breakers_do() {
     lab.user.own_all(&mule);
     let table = |name: &str, stack: &str, more: &str| {
         let path = lab.dir().join(name);
-        app_table(&lab, name, stack, &path, "http://127.0.0.1:9/", more).replace(
-            // Files only: nobody listens.
-            "url = \"http://127.0.0.1:9/\"\n",
-            "",
-        )
+        super::files_only(&app_table(&lab, name, stack, &path, "", more))
     };
     let config = format!(
         "mode = \"FULL_AUTO\"\n{}[breaker]\nmax_failures = 1\n{}{}",

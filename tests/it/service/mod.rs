@@ -36,6 +36,11 @@ per_host = 1000
 per_daemon = 1000
 ";
 
+/// The table of an application that nobody serves: without its empty URL.
+fn files_only(table: &str) -> String {
+    table.replace("url = \"\"\n", "")
+}
+
 /// A stack whose one action takes six seconds and then adds a line to a file.
 const SLOW_STACK: &str = r#"
 title = "Slow"

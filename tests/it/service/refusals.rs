@@ -14,7 +14,7 @@ fn site() -> Option<(Lab, String)> {
     let path = lab.dir().join("blog");
     store::copy_tree(&fixture("php"), &path);
     lab.user.own_all(&path);
-    let table = app_table(&lab, "blog", "php", &path, "http://127.0.0.1:9/", "");
+    let table = super::files_only(&app_table(&lab, "blog", "php", &path, "", ""));
     Some((lab, format!("mode = \"MANUAL\"\n{}{table}", super::QUICK)))
 }
 
@@ -152,7 +152,10 @@ fn a_vault_in_a_temporary_directory_is_refused() {
     refuses(
         &lab,
         &config,
-        &["/var/tmp is a temporary directory".to_owned()],
+        &[
+            "10-state.toml:2:".to_owned(),
+            "`daemon.state_dir` lies in a temporary folder, where backups would be lost".to_owned(),
+        ],
     );
 }
 

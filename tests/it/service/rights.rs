@@ -47,7 +47,7 @@ impl Stage {
         let path = lab.dir().join("mule");
         std::fs::create_dir(&path).unwrap();
         lab.user.own_all(&path);
-        let table = app_table(&lab, "mule", "risky", &path, "http://127.0.0.1:9/", "");
+        let table = super::files_only(&app_table(&lab, "mule", "risky", &path, "", ""));
         let config = format!(
             "mode = \"FULL_AUTO\"\n{}{table}[control.roles]\nviewer = {{ users = [\"{}\"] }}\n",
             super::QUICK,
@@ -185,8 +185,8 @@ fn an_approval_counts_only_for_what_was_seen() {
 
     // One letter is another.
     let other = if digest.starts_with('0') { "1" } else { "0" };
-    let stale = format!("{other}{}", &digest[1..]);
-    let (code, said) = stage.root(&["approve", id, "--digest", &stale, "--reason", why]);
+    let another = format!("{other}{}", &digest[1..]);
+    let (code, said) = stage.root(&["approve", id, "--digest", &another, "--reason", why]);
     assert_eq!(code, Some(4), "{said:#}");
     assert_eq!(said["error"]["code"], "stale", "{said:#}");
     let (code, said) = stage.root(&["approve", id, "--digest", "xyz", "--reason", why]);

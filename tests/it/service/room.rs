@@ -50,8 +50,7 @@ fn on_a_full_disk_nothing_is_backed_up_and_nothing_is_touched() {
     std::fs::write(&log, "").unwrap();
     lab.user.own_all(&path);
     let vars = "vars = { error_log = \"logs/php-errors.log\", error_log_max = \"2MiB\" }\n";
-    let table = app_table(&lab, "blog", "php", &path, "http://127.0.0.1:9/", vars)
-        .replace("url = \"http://127.0.0.1:9/\"\n", "");
+    let table = super::files_only(&app_table(&lab, "blog", "php", &path, "", vars));
     let config = format!(
         "mode = \"FULL_AUTO\"\n{}[backup]\nroom = \"1 MiB\"\n{table}",
         super::QUICK

@@ -2,7 +2,7 @@
 
 use super::host::{Host, site_table};
 use crate::lab::process::signal;
-use crate::lab::{find_program, skip, wait_for};
+use crate::lab::wait_for;
 use rustix::process::Signal;
 
 /// Shorter than delivered, and still above the slowest part's own rhythm.
@@ -93,39 +93,6 @@ fn a_frozen_daemon_is_restarted_and_its_state_goes_on() {
         let (_, apps) = host.ctl(&["apps"]);
         apps["items"][0]["looked"].is_string()
     });
-}
-
-#[test]
-fn a_store_that_hangs_is_no_progress_although_everything_else_turns() {
-    if find_program("strace").is_none() {
-        return skip("needs `strace`");
-    }
-    let Some(host) = open("1s") else { return };
-    let pid = host.show("MainPID");
-    // Every sync takes ten minutes from here on.
-    host.lab.spawn(
-        "strace",
-        host.lab.as_root("strace").args([
-            "-f",
-            "-qq",
-            "-e",
-            "trace=fsync,fdatasync",
-            "-e",
-            "inject=fsync,fdatasync:delay_enter=600000000",
-            "-p",
-            &pid_outside(&host).to_string(),
-        ]),
-    );
-    wait_for("it says what stands still", || {
-        host.told("watchdog held back").iter().any(|entry| {
-            entry["HEALERD_PARTS"]
-                .as_str()
-                .is_some_and(|parts| parts.contains("store") && !parts.contains("socket"))
-        })
-    });
-    restarted(&host, &pid);
-    let (code, status) = host.ctl(&["status"]);
-    assert!(matches!(code, Some(0 | 3)), "{status:#}");
 }
 
 #[test]
