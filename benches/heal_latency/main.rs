@@ -155,6 +155,7 @@ async fn lay(folder: &Path) -> Result<Laid, Failure> {
     let host: Arc<dyn Host> = Arc::new(LocalHost::new(
         name.clone(),
         Launch {
+            answered: Arc::new(|| ()),
             program: PathBuf::from(env!("CARGO_BIN_EXE_healerd")),
             arguments: vec!["agent".to_owned()],
             state: state.join("agents"),

@@ -109,6 +109,60 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
     Ok(None)
 }
 
+/// A symptom whose remedies are all used up goes to a person, and people are told once. A half-open breaker's trial
+/// may still take it.
+pub(super) async fn escalate(desk: &mut Desk) -> Result<(), EngineError> {
+    let now = desk.now();
+    let used_up: Vec<_> = desk
+        .incidents
+        .iter()
+        .filter(|incident| incident.state == IncidentState::Open && !incident.tried.is_empty())
+        .filter(|incident| {
+            let beyond = |check: &CheckName| {
+                desk.plan
+                    .cannot_heal
+                    .iter()
+                    .any(|cannot| cannot.check == *check)
+            };
+            incident.check.as_ref().is_some_and(beyond)
+        })
+        .cloned()
+        .collect();
+    for incident in used_up {
+        let name = incident
+            .check
+            .as_ref()
+            .map_or("the host", CheckName::as_str);
+        let title = format!("{}: no remedy is left for {name}", desk.app.name);
+        let text = format!("{} Tried: {}.", incident.message, list(&incident.tried));
+        let object = format!("incident:{}", incident.id);
+        let detail = json!({"app": incident.app, "check": incident.check, "tried": incident.tried});
+        let notice = desk.notice("escalated", object.clone(), title, text, &now);
+        let escalated = Incident {
+            state: IncidentState::Escalated,
+            ..incident
+        };
+        let changes = desk
+            .changes(&now)
+            .write(Write::Incident {
+                incident: Box::new(escalated),
+                note: "no remedy is left: a person must look".to_owned(),
+            })
+            .write(notice)
+            .audit("incident_escalated", &object, detail);
+        desk.commit(changes).await?;
+    }
+    Ok(())
+}
+
+fn list(actions: &[ActionName]) -> String {
+    actions
+        .iter()
+        .map(ActionName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// Admits what persons granted.
 pub(super) async fn granted(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
     if desk.shared.observing().is_some() {

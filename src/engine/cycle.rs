@@ -58,6 +58,7 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
         }
         // guard → admit at most one; the others wait their turn and are decided again
         if desk.blind.rounds == 0 && !desk.shared.take_observe_first(&desk.app.name) {
+            admit::escalate(desk).await?;
             proposals::propose(desk).await?;
             if let Some(wake) = admit::next(desk).await? {
                 wakes.push(wake);

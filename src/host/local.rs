@@ -31,6 +31,8 @@ pub struct Launch {
     pub allow: Option<PathBuf>,
     /// Supplementary groups of a user, asked when an agent of his is started.
     pub groups: Arc<dyn Fn(u32) -> Vec<u32> + Send + Sync>,
+    /// Told of every answer of an agent: long work that goes on is progress.
+    pub answered: Arc<dyn Fn() + Send + Sync>,
     /// The installation, for the witness.
     pub owner: String,
 }
@@ -208,7 +210,10 @@ impl Host for LocalHost {
                     .call(&call.request, &call.body, call.timeout)
                     .await
                 {
-                    Ok((answer, body)) => return Ok(Reply { answer, body }),
+                    Ok((answer, body)) => {
+                        (self.launch.answered)();
+                        return Ok(Reply { answer, body });
+                    }
                     Err(ConnectionError::Closed) => {}
                     Err(ConnectionError::Refused(refusal)) => {
                         return Err(HostError::Refused {

@@ -104,7 +104,9 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let clock: Arc<dyn Clock> =
         Arc::new(RealClock::new().map_err(cannot("the clocks cannot be read"))?);
     let mut signals = Signals::new().map_err(cannot("signals cannot be taken"))?;
-    let world = world(&paths, &settings, Arc::clone(&clock)).await?;
+    let moved = Arc::clone(&progress);
+    let answered = Arc::new(move || moved.advance(Part::Scheduler));
+    let world = world(&paths, &settings, Arc::clone(&clock), answered).await?;
     let notifier = notifier(&settings)?;
 
     let pulse = match CronPulse::start().await {
@@ -283,6 +285,7 @@ async fn world(
     paths: &Paths,
     settings: &Settings,
     clock: Arc<dyn Clock>,
+    answered: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<Arc<World>, ServiceError> {
     let random: Arc<dyn Randomness> = Arc::new(OsRandom);
     let dir = &settings.daemon.state_dir;
@@ -325,6 +328,7 @@ async fn world(
         state: dir.join("agents"),
         allow: Some(settings.daemon.agent_allow.clone()),
         groups: groups_of(paths.passwd.clone(), paths.group.clone()),
+        answered,
         owner: owner.clone(),
     };
     let local: Arc<dyn Host> = Arc::new(LocalHost::new(name.clone(), launch));
