@@ -173,7 +173,7 @@ fn outcome(approval: &Approval) -> String {
         ("heal", approval.heal_id.clone()),
     ]);
     if let Some(heal) = &approval.heal_id {
-        write!(text, "next: `healerctl heals {heal}`\n").ok();
+        writeln!(text, "next: `healerctl heals {heal}`").ok();
     }
     text
 }

@@ -99,22 +99,23 @@ fn refusal(error: &ServiceError) -> CliError {
 fn text(found: &Found) -> String {
     let mut text = String::new();
     for warning in &found.warnings {
-        write!(text, "warning: {warning}\n").ok();
+        writeln!(text, "warning: {warning}").ok();
     }
     for line in &found.advice {
-        write!(text, "{}: {}\n", line.weight, line.text).ok();
+        writeln!(text, "{}: {}", line.weight, line.text).ok();
         for added in line.lines.lines() {
-            write!(text, "    {added}\n").ok();
+            writeln!(text, "    {added}").ok();
         }
     }
     let count = match found.applications.len() {
         1 => "1 application".to_owned(),
         count => format!("{count} applications"),
     };
-    text.push_str(&if found.fine {
+    let verdict = if found.fine {
         format!("{} is valid: {count}\n", escape(&found.file))
     } else {
         format!("{} cannot work as it is: {count}\n", escape(&found.file))
-    });
+    };
+    text.push_str(&verdict);
     text
 }

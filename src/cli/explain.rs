@@ -190,7 +190,7 @@ fn about(app: Application, check: &str) -> Option<Checked> {
 fn checked_text(checked: &Checked) -> String {
     let mut text = apps::results(std::slice::from_ref(&checked.check));
     if let Some(fix) = &checked.check.suggested_fix {
-        write!(text, "suggested: {}\n", escape(fix)).ok();
+        writeln!(text, "suggested: {}", escape(fix)).ok();
     }
     let facts = facts(&checked.check.details);
     text.push_str(&table::list("facts", facts));

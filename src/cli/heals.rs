@@ -128,14 +128,14 @@ pub(super) fn whole(heal: &Heal) -> String {
         ));
     }
     if details.waits_for_person {
-        write!(
+        writeln!(
             text,
-            "next: `healerctl decide {} keep` or `undo`\n",
+            "next: `healerctl decide {} keep` or `undo`",
             heal.heal_id
         )
         .ok();
     } else if !details.ended {
-        write!(text, "next: `healerctl heals {}`\n", heal.heal_id).ok();
+        writeln!(text, "next: `healerctl heals {}`", heal.heal_id).ok();
     }
     text
 }

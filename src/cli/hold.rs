@@ -47,7 +47,7 @@ pub(super) async fn hold(
     let Some((program, arguments)) = command.split_first() else {
         return Ok(Output::of(json, &held, || {
             let mut text = list(std::slice::from_ref(&held));
-            write!(text, "next: `healerctl resume {scope}`\n").ok();
+            writeln!(text, "next: `healerctl resume {scope}`").ok();
             text
         }));
     };

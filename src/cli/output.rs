@@ -151,11 +151,11 @@ impl Output {
     pub fn error(error: &CliError, json: bool) -> Self {
         let mut stderr = format!("error: {}\n", ended(&error.message));
         for cause in &error.causes {
-            write!(stderr, "  cause: {}\n", ended(cause)).ok();
+            writeln!(stderr, "  cause: {}", ended(cause)).ok();
         }
         if let Some(hint) = &error.hint {
             for line in hint.lines() {
-                write!(stderr, "  hint: {}\n", ended(line)).ok();
+                writeln!(stderr, "  hint: {}", ended(line)).ok();
             }
         }
         Self {

@@ -143,21 +143,21 @@ async fn on_stage(stage: &Stage, promises: &mut Promises) -> anyhow::Result<()> 
         site: &site,
         watch: &watch,
     };
-    let played = acts(&theatre, promises).await;
-    if played.is_err() {
+    let outcome = acts(&theatre, promises).await;
+    if outcome.is_err() {
         say("  The daemon's last words:");
         say(&daemon.last_words());
     }
     let orderly = daemon.stop().await?;
     promises.claim("the daemon stopped when it was asked to", orderly);
-    let state = stage.path().join("state/state.db");
-    let whole = match audit::verify(&state, None).await {
+    let database = stage.path().join("state/state.db");
+    let whole = match audit::verify(&database, None).await {
         Ok(report) if report.is_whole() && report.rows > 0 => Ok(()),
         Ok(report) => Err(format!("{} rows, {:?}", report.rows, report.fault)),
         Err(error) => Err(error.to_string()),
     };
     promises.claim_with("its audit log is one unbroken chain", whole);
-    played
+    outcome
 }
 
 async fn acts(theatre: &Theatre<'_>, promises: &mut Promises) -> anyhow::Result<()> {

@@ -217,10 +217,10 @@ vault_bytes_max = "64MiB"
 "#
         );
         for app in ["shop", "blog", "wiki", "forum"] {
-            write!(text, "[app.{app}]\npath = \"{folder}/apps/{app}\"\nstack = \"demo_{app}\"\nuser = \"{}\"\n",
+            writeln!(text, "[app.{app}]\npath = \"{folder}/apps/{app}\"\nstack = \"demo_{app}\"\nuser = \"{}\"",
                 self.owner.name).ok();
             if app == "shop" {
-                write!(text, "url = \"{shop_url}\"\n").ok();
+                writeln!(text, "url = \"{shop_url}\"").ok();
             }
         }
         write(&self.config(), &text, 0o600)

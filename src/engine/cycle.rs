@@ -110,7 +110,7 @@ pub(super) async fn seen(
         desk.metrics
             .check_ran(result.status, Duration::from_millis(result.execution_ms));
     }
-    let changed: Vec<_> = round
+    let news: Vec<_> = round
         .results
         .iter()
         .filter(|new| {
@@ -161,10 +161,10 @@ pub(super) async fn seen(
         app: desk.app.name.clone(),
         due,
     });
-    if !changed.is_empty() {
+    if !news.is_empty() {
         changes = changes.write(Write::Checks {
             app: desk.app.name.clone(),
-            results: changed,
+            results: news,
         });
     }
     changes = admit::incident_writes(desk, &updated, changes, &now);

@@ -203,7 +203,7 @@ async fn count_backups(handle: &Handle, metrics: &Metrics) -> Result<(), StoreEr
     let now = handle.world.clock.now();
     let age = |moment: Option<&Moment>| {
         moment.map_or(Duration::ZERO, |moment| {
-            now.since(moment, Duration::from_secs(3_650 * 86_400))
+            now.since(moment, Duration::from_hours(3_650 * 24))
         })
     };
     metrics.set_backups(

@@ -1142,25 +1142,24 @@ async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::Un
             return Err(reason);
         }
     };
-    let effects: Vec<Effect> = match confined {
-        Some(_) => act::effects(&desk.world, heal.id, &desk.app, login)
+    let effects: Vec<Effect> = if confined.is_some() {
+        act::effects(&desk.world, heal.id, &desk.app, login)
             .await
-            .map_err(|error| error.to_string())?,
-        None => {
-            let recorded = act::effects_so_far(&desk.world, heal.id, &desk.app, login)
-                .await
-                .map_err(|error| error.to_string())?;
-            let found = protect::recovery_effects(
-                &desk.world,
-                &desk.app,
-                login,
-                &manifest,
-                &heal.action.writes,
-            )
+            .map_err(|error| error.to_string())?
+    } else {
+        let recorded = act::effects_so_far(&desk.world, heal.id, &desk.app, login)
             .await
             .map_err(|error| error.to_string())?;
-            undo::after_death(recorded, found, &heal.action.writes)
-        }
+        let found = protect::recovery_effects(
+            &desk.world,
+            &desk.app,
+            login,
+            &manifest,
+            &heal.action.writes,
+        )
+        .await
+        .map_err(|error| error.to_string())?;
+        undo::after_death(recorded, found, &heal.action.writes)
     };
     Ok(undo::plan(
         &manifest,

@@ -47,16 +47,7 @@ pub(super) async fn read(
     limits: &Limits,
 ) -> Result<GuardRows, StoreError> {
     let window_ms = i64::try_from(limits.history_of_guards.as_millis()).unwrap_or(i64::MAX);
-    let [
-        holds,
-        modes,
-        breaker,
-        leases,
-        starts,
-        cured,
-        bars,
-        approvals,
-    ] = rows_of_each(
+    let [holds, modes, breaker, leases, starts, good, bars, approvals] = rows_of_each(
         conn,
         QUERIES,
         [
@@ -76,7 +67,7 @@ pub(super) async fn read(
     let mut holds: Vec<Hold> = bodies(&holds, 0, "hold")?;
     holds.retain(|hold| hold.scope.covers(app, host));
     let mut cures = Vec::new();
-    for row in &cured {
+    for row in &good {
         let ended: Moment = body(row, 1, "heal's end")?;
         if !now.is_past(&ended, limits.history_of_guards) {
             cures.push((word(text(row, 0)?, "heal's action")?, ended));

@@ -132,6 +132,10 @@ pub(crate) fn sweep(story: &Story) {
 }
 
 /// One run. None where the lab cannot be had.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "one run owns what it aims at"
+)]
 fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played, String>> {
     let stage = Stage::build(&story.plot)?;
     let points = Points::listen(stage.lab.dir(), target.clone());

@@ -161,7 +161,8 @@ impl Record {
                     events.join(" → ")
                 )
             })
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 }
 
