@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::process::Child;
@@ -52,11 +52,15 @@ struct Agent {
     _child: Child,
 }
 
+/// Where an agent lives, or will.
+type Place = Arc<Mutex<Option<Agent>>>;
+
 /// This machine.
 pub struct LocalHost {
     name: HostName,
     launch: Launch,
-    agents: Mutex<BTreeMap<(Login, Lane), Agent>>,
+    /// One place per user and lane, so that an agent that is slow to start holds up nobody else.
+    agents: std::sync::Mutex<BTreeMap<(Login, Lane), Place>>,
 }
 
 impl std::fmt::Debug for LocalHost {
@@ -73,28 +77,31 @@ impl LocalHost {
         Self {
             name,
             launch,
-            agents: Mutex::default(),
+            agents: std::sync::Mutex::default(),
         }
     }
 
     async fn connection(&self, login: Login, lane: Lane) -> Result<Arc<Connection>, HostError> {
-        let mut agents = self.agents.lock().await;
-        if let Some(agent) = agents.get(&(login, lane)) {
-            if !agent.connection.is_closed() {
-                return Ok(Arc::clone(&agent.connection));
-            }
-            agents.remove(&(login, lane));
+        let place = Arc::clone(self.places().entry((login, lane)).or_default());
+        let mut agent = place.lock().await;
+        if let Some(alive) = agent.as_ref().filter(|agent| !agent.connection.is_closed()) {
+            return Ok(Arc::clone(&alive.connection));
         }
-        let agent = self
+        *agent = None;
+        let started = self
             .start(login)
             .await
             .map_err(|reason| HostError::Unreachable {
                 host: self.name.clone(),
                 reason,
             })?;
-        let connection = Arc::clone(&agent.connection);
-        agents.insert((login, lane), agent);
+        let connection = Arc::clone(&started.connection);
+        *agent = Some(started);
         Ok(connection)
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<(Login, Lane), Place>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn start(&self, login: Login) -> Result<Agent, String> {
@@ -240,7 +247,7 @@ impl Host for LocalHost {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.agents.lock().await.clear() })
+        Box::pin(async move { self.places().clear() })
     }
 }
 
