@@ -158,6 +158,13 @@ pub(super) fn undo(
     }
     let roots = Roots::open(target)?;
     let real = roots.real();
+    let acted = shared.runner.witness.intent(heal)?;
+    if acted.is_some_and(|intent| Some(&intent.real_root) != real.first()) {
+        return Err(refuse(
+            RefusalCode::Root,
+            "the root leads elsewhere since the action; this is a deploy, and nothing is undone in it".to_owned(),
+        ));
+    }
     if shared.runner.identity == Identity::Root {
         root_may_undo(shared, heal, &real, items)?;
     }
