@@ -28,6 +28,7 @@ use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
 use crate::telemetry::metrics::HealEnd;
+use crate::telemetry::redact;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -623,7 +624,13 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 }
 
 async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake, EngineError> {
-    let outcome = act::outcome(finished);
+    // What a program said is foreign text: it goes to the database and to the audit log, which is never cleaned.
+    let outcome = match act::outcome(finished) {
+        Outcome::Failed(text) => Outcome::Failed(redact::hide(&text)),
+        other @ (Outcome::Done | Outcome::TimedOut | Outcome::Cancelled | Outcome::Interrupted) => {
+            other
+        }
+    };
     let message = match &outcome {
         Outcome::Done => format!(
             "{} ended after {} ms; waiting for the cure",
