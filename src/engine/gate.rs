@@ -34,8 +34,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// For the start of a heal, with the round just made.
-    pub(super) async fn gather(desk: &Desk, heal: &Heal, round: Round) -> Self {
+    /// For the start of a heal, with the round just made, and when.
+    pub(super) async fn gather(desk: &Desk, heal: &Heal, round: Round, seen: Moment) -> Self {
         let host = desk
             .shared
             .host_facts(&desk.world, &desk.app.host, desk.login())
@@ -48,7 +48,7 @@ impl Facts {
             heal: heal.clone(),
             incident: desk.incident(heal.incident).cloned(),
             modes: desk.shared.configured_modes(&desk.app.name),
-            look: Some((round, now.clone())),
+            look: Some((round, seen)),
             room,
             host,
             deployed: desk.deployed.clone(),

@@ -14,6 +14,7 @@ use super::desk::{Desk, EngineError, Look};
 use super::look::Which;
 use super::{accounts, gate};
 use crate::act::{self, Progress, Started};
+use crate::guard::freshness::FRESH;
 use crate::model::check::Round;
 use crate::model::heal::{
     AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport,
@@ -28,6 +29,7 @@ use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
 use crate::seam::{Changes, Login, StoreError};
 use crate::telemetry::metrics::HealEnd;
+use crate::telemetry::redact;
 use crate::undo;
 use crate::verify::{self, Verdict};
 
@@ -316,6 +318,7 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
         }
         Err(_) => return Ok(next_look(desk)),
     };
+    let seen = desk.now();
     if round.roots != heal.roots {
         let message =
             "the application's paths lead somewhere else now; this is a deploy".to_owned();
@@ -366,7 +369,23 @@ async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<
     let Some(protection) = reprove(desk, &heal, backup).await? else {
         return Ok(Wake::Now);
     };
-    let facts = gate::Facts::gather(desk, &heal, round).await;
+    // Reading a large backup back takes minutes: what is acted on must have been seen after it.
+    let (round, seen) = if desk.now().is_past(&seen, FRESH / 2) {
+        let Ok(again) = look(desk, Which::Proving(&asked)).await else {
+            return Ok(next_look(desk));
+        };
+        let seen = desk.now();
+        let rollback = matches!(heal.origin, Origin::Rollback { .. });
+        let same = again.roots == heal.roots
+            && (rollback || gate::still_resolves(desk, &heal, &again).await);
+        if !same {
+            return Ok(next_look(desk)); // the next start begins with a look, and says why it ends
+        }
+        (again, seen)
+    } else {
+        (round, seen)
+    };
+    let facts = gate::Facts::gather(desk, &heal, round, seen).await;
     let rows = desk.world.store.guard_rows(&heal.app, &heal.host).await?;
     let permit = match facts.ask(&rows) {
         Ok(permit) => permit,
@@ -623,7 +642,13 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 }
 
 async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake, EngineError> {
-    let outcome = act::outcome(finished);
+    // What a program said is foreign text: it goes to the database and to the audit log, which is never cleaned.
+    let outcome = match act::outcome(finished) {
+        Outcome::Failed(text) => Outcome::Failed(redact::hide(&text)),
+        other @ (Outcome::Done | Outcome::TimedOut | Outcome::Cancelled | Outcome::Interrupted) => {
+            other
+        }
+    };
     let message = match &outcome {
         Outcome::Done => format!(
             "{} ended after {} ms; waiting for the cure",

@@ -9,6 +9,7 @@ use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::observe;
 use crate::telemetry::metrics::Success;
+use crate::telemetry::redact;
 use std::time::Duration;
 
 /// A choice of checks.
@@ -74,7 +75,11 @@ pub(super) async fn round(
         },
         took,
     );
-    let round = round.map_err(|error| error.to_string())?;
+    let mut round = round.map_err(|error| error.to_string())?;
+    for result in &mut round.results {
+        // It may hold lines of a log: it is stored, audited and sent as a notice.
+        result.message = redact::hide(&result.message);
+    }
     for check in desk.stack.checks.iter().filter(|check| choice(check)) {
         desk.asked_at.insert(check.name.clone(), now.clone());
     }

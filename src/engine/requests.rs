@@ -595,6 +595,8 @@ async fn approve(
     }
     // The world as it is now must still be the one that is approved.
     diagnose(desk).await?;
+    // Its time may be over without a turn having told so: right after a start, or while the round was made.
+    proposals::expire(desk).await?;
     proposals::stale_now(desk).await?;
     let approval = pending(desk, id)?;
     let now = desk.now();

@@ -11,8 +11,8 @@ use crate::step::Bits;
 use crate::tree::{Content, EntryState, Meta, TreePath};
 use crate::walk::state_of;
 
-/// Gives paths to a user and group; links themselves, never what they lead to. Setuid, setgid and ACL stay as they
-/// are.
+/// Gives paths to a user and group; links themselves, never what they lead to. ACL stay as they are; setuid and setgid
+/// too, unless a user other than root set them for himself: they are not his to pass on.
 ///
 /// Contents are not read: the states of regular files bear no digest, and say by inode and time that they are the same.
 pub fn chown(
@@ -29,10 +29,16 @@ pub fn chown(
         paths,
         recursive,
         deadline,
-        |now| Meta {
-            uid,
-            gid,
-            ..now.meta.clone()
+        |now| {
+            let passes_on = matches!(now.content, Content::File { .. })
+                && now.meta.uid != 0
+                && now.meta.uid != uid;
+            Meta {
+                uid,
+                gid,
+                mode: now.meta.mode & if passes_on { !0o6000 } else { u32::MAX },
+                ..now.meta.clone()
+            }
         },
     )
 }
@@ -69,6 +75,13 @@ pub fn set_bits(
     )
 }
 
+/// Could a user have linked a file that is not his below his root, for root to change it there?
+fn anybody_may_link() -> bool {
+    rustix::process::geteuid().is_root()
+        && std::fs::read_to_string("/proc/sys/fs/protected_hardlinks")
+            .is_ok_and(|text| text.trim() == "0")
+}
+
 fn with_bits(now: &EntryState, add: Bits, remove: Bits) -> u32 {
     let search = now.content == Content::Directory || now.meta.mode & 0o111 != 0;
     let bits = |bits: Bits| bits.plain | if search { bits.search } else { 0 };
@@ -87,6 +100,11 @@ fn change(
         let place = record.place(path, through)?;
         let handle = open_entry(place.directory(), &place.name)?;
         let now = state_of(handle.as_fd(), false)?;
+        if now.key.nlink > 1 && matches!(now.content, Content::File { .. }) && anybody_may_link() {
+            return Err(io::Error::other(
+                "it has several names, and on this host anybody may give a file of root's another one (fs.protected_hardlinks)",
+            ));
+        }
         let to = wanted(&now);
         if to == now.meta {
             return Ok(());

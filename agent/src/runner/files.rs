@@ -66,6 +66,11 @@ impl Files {
         self.real.first().map(String::as_str).unwrap_or_default()
     }
 
+    /// The real directories of the declared roots.
+    pub(super) fn declared(&self) -> &[String] {
+        self.real.get(1..).unwrap_or_default()
+    }
+
     /// All real directories, the application's own first.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         real_paths(&self.real)

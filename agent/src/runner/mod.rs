@@ -43,7 +43,10 @@ impl Runner {
         let real = crate::roots::Roots::open(&start.target)?.real();
         self.check(start, &real)?;
         let root = real.first().map(String::as_str).unwrap_or_default();
-        let begun = self.witness.begin(start, root)?;
+        // The supervisor opens what was admitted here, not what the declared names lead to by then.
+        let mut admitted = start.clone();
+        admitted.target.roots = real.get(1..).unwrap_or_default().to_vec();
+        let begun = self.witness.begin(&admitted, root)?;
         point("run.begun");
         let mut command = Command::new("/proc/self/exe");
         command

@@ -118,10 +118,15 @@ impl Action<'_> {
     fn run(&mut self) -> io::Result<Finished> {
         let start = &self.intent.start;
         let mut files = match Files::open(&start.target) {
-            Ok(files) if files.root() == self.intent.real_root => files,
+            Ok(files)
+                if files.root() == self.intent.real_root
+                    && files.declared() == start.target.roots.as_slice() =>
+            {
+                files
+            }
             // Nothing was run; the target is another one than the one that was admitted.
             Ok(_) => {
-                return Ok(self.refused("the root leads elsewhere since the start was admitted"));
+                return Ok(self.refused("a root leads elsewhere since the start was admitted"));
             }
             Err(refusal) => return Ok(self.refused(&refusal.message)),
         };

@@ -44,7 +44,9 @@ pub(super) fn start(shared: &Arc<Shared>, start: &Start) -> Result<Answer, Refus
     let mut child = shared.runner.start(start)?;
     let pid = i32::try_from(child.id()).unwrap_or(0);
     lock(&shared.supervisors).insert(pid);
-    std::thread::spawn({
+    // Without a thread (the system may have none left) the action runs all the same: a panic here would be answered as
+    // a refusal, which says that nothing ran.
+    let waits = std::thread::Builder::new().spawn({
         let shared = Arc::clone(shared);
         move || {
             // How it went stands in the record; this only keeps the process table clean.
@@ -52,6 +54,7 @@ pub(super) fn start(shared: &Arc<Shared>, start: &Start) -> Result<Answer, Refus
             lock(&shared.supervisors).remove(&pid);
         }
     });
+    drop(waits);
     Ok(Answer::Started)
 }
 
@@ -155,6 +158,13 @@ pub(super) fn undo(
     }
     let roots = Roots::open(target)?;
     let real = roots.real();
+    let acted = shared.runner.witness.intent(heal)?;
+    if acted.is_some_and(|intent| Some(&intent.real_root) != real.first()) {
+        return Err(refuse(
+            RefusalCode::Root,
+            "the root leads elsewhere since the action; this is a deploy, and nothing is undone in it".to_owned(),
+        ));
+    }
     if shared.runner.identity == Identity::Root {
         root_may_undo(shared, heal, &real, items)?;
     }

@@ -289,6 +289,11 @@ fn merge_attributes(old: &EntryState, new: &EntryState, now: &EntryState) -> Mer
     let owner = |state: &EntryState| (state.meta.uid, state.meta.gid);
     if decide(Attribute::Owner, of(owner(old), owner(new), owner(now))) {
         (meta.uid, meta.gid) = owner(old);
+        // Who owned the file meanwhile may have written it and set these bits: they are never his to give away.
+        if now.content != Content::Directory {
+            let untouched = same_content(now, new) || same_content(now, old);
+            meta.mode &= !0o6000 | if untouched { old.meta.mode } else { 0 };
+        }
     }
     let names: BTreeSet<&String> = [old, new, now]
         .into_iter()

@@ -145,3 +145,35 @@ fn what_could_not_be_looked_at_is_not_absent() {
     let unknown = [TreePath::parse("a").unwrap()];
     assert_eq!(changes_except(&before, &Manifest::new(), &unknown), []);
 }
+
+#[test]
+fn a_file_that_goes_to_another_owner_takes_along_no_power_that_it_did_not_have() {
+    let file = |uid, mode, byte: u8| {
+        let content = Content::File {
+            size: 1,
+            digest: Some(Digest::of(&[byte])),
+        };
+        let meta = Meta {
+            mode,
+            uid,
+            gid: 0,
+            mtime: Stamp { secs: 0, nanos: 0 },
+            xattrs: BTreeMap::new(),
+        };
+        with_key(content, meta)
+    };
+    for (case, had, now, want) in [
+        ("set meanwhile", 0o644, file(33, 0o4755, 1), 0o755),
+        ("had it, untouched", 0o4755, file(33, 0o4755, 1), 0o4755),
+        (
+            "had it, written meanwhile",
+            0o4755,
+            file(33, 0o4755, 2),
+            0o755,
+        ),
+    ] {
+        let merge = merge(Some(&file(0, had, 1)), Some(&file(33, had, 1)), Some(&now));
+        let (_, meta) = merge.target.unwrap();
+        assert_eq!((meta.uid, meta.mode), (0, want), "{case}");
+    }
+}
