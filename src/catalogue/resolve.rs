@@ -29,7 +29,7 @@ pub enum ResolveError {
     Unknown { name: String, reason: String },
     #[error("parameter `{name}` holds nothing, so there is nothing to do")]
     Nothing { name: String },
-    #[error("parameter `{name}` was asked to be more than what the check found")]
+    #[error("parameter `{name}` may only be what the check found, or less")]
     Widened { name: String },
     #[error("step {step}: {source}")]
     Step {

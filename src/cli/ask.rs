@@ -36,13 +36,13 @@ pub(super) fn reason(why: &Reason) -> Result<String, CliError> {
 /// # Errors
 /// When the answer is no, or there is nobody to ask; `unattended` says what to give on the command line instead.
 pub(super) fn confirm(preview: &str, question: &str, unattended: &str) -> Result<(), CliError> {
+    tell(preview);
     if !is_interactive() {
         return Err(
             CliError::usage("this must be confirmed, and there is no terminal to ask at")
                 .hint(unattended.to_owned()),
         );
     }
-    tell(preview);
     let answer = line(&format!("{question} [yes/no] "));
     if matches!(answer.trim(), "yes" | "y" | "YES" | "Yes") {
         Ok(())

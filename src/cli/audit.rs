@@ -118,7 +118,7 @@ impl AuditError {
                 "name a copy of state.db; copy `state.db-wal` beside it when there is one"
             }
             Self::Read { .. } => {
-                "the file is damaged or no state of healerd; compare with an older copy"
+                "copy `state.db-wal` beside it when there is one; else the file is damaged or no state of healerd"
             }
         }
     }

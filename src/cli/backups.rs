@@ -191,7 +191,12 @@ fn preview(seen: &RollbackPreview) -> String {
             .map(|blocked| format!("{}: {}", blocked.path, blocked.reason)),
     ));
     if seen.changes.is_empty() {
-        text.push_str("Everything is as in the backup already.\n");
+        let is_same = seen.kept_newer_shared.is_empty() && seen.blocked.is_empty();
+        text.push_str(if is_same {
+            "Everything is as in the backup already.\n"
+        } else {
+            "Nothing would change.\n"
+        });
     }
     text
 }

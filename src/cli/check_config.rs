@@ -48,8 +48,21 @@ fn output(paths: &Paths, json: bool) -> Output {
             let code = if found.fine { code::FINE } else { code::FAILED };
             Output::of(json, &found, || text(&found)).exit(code)
         }
-        Err(error) => Output::error(&refusal(&error), json),
+        Err(error) => Output {
+            stderr: problems(&error),
+            ..Output::error(&refusal(&error), json)
+        },
     }
+}
+
+/// Every problem as an error of its own, with its hint below it.
+fn problems(error: &ServiceError) -> String {
+    let mut text = String::new();
+    for line in error.to_string().lines() {
+        let prefix = if line.starts_with(' ') { "" } else { "error: " };
+        writeln!(text, "{prefix}{}", escape(line)).ok();
+    }
+    text
 }
 
 fn found(paths: &Paths, loaded: &Loaded) -> Found {
@@ -103,8 +116,9 @@ fn text(found: &Found) -> String {
     }
     for line in &found.advice {
         writeln!(text, "{}: {}", line.weight, line.text).ok();
-        for added in line.lines.lines() {
-            writeln!(text, "    {added}").ok();
+        for added in line.lines.trim_end().lines() {
+            let indent = if added.is_empty() { "" } else { "    " };
+            writeln!(text, "{indent}{added}").ok();
         }
     }
     let count = match found.applications.len() {

@@ -186,7 +186,7 @@ async fn decide(client: &Client, scope: &str) -> Result<bool, CliError> {
     }
     if !ask::is_interactive() {
         return Err(CliError::usage(format!(
-            "{} unfinished heals may be frozen here, and what becomes of them was not said",
+            "unfinished heals that may be frozen here: {}; what becomes of them was not said",
             frozen.len()
         ))
         .hint("add --keep to leave what they did, or --undo to take it back"));

@@ -43,8 +43,15 @@ fn misspelt(error: &clap::Error, line: &[OsString]) -> Output {
         .take_while(|word| *word != "--")
         .any(|word| word == "--json");
     if is_json {
-        let text = output.stderr.lines().next().unwrap_or_default();
-        let message = escape(text.strip_prefix("error: ").unwrap_or(text));
+        // What is missing stands on lines of its own below the first.
+        let lines: Vec<&str> = output
+            .stderr
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let text = lines.join(" ");
+        let message = escape(text.strip_prefix("error: ").unwrap_or(&text));
         output.stdout = Output::error(&CliError::usage(message), true).stdout;
     }
     output

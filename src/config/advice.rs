@@ -96,7 +96,7 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
         said.push(Advice {
             weight: Weight::Note,
             text: format!(
-                "root operations for app `{}` (give files back to `{}`, mend modes) are allowed by these lines in {}",
+                "root operations for app `{}` (give files back to `{}`, mend modes) run only with these lines in {}",
                 app.name,
                 app.user,
                 settings.daemon.agent_allow.display()

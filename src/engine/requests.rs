@@ -249,7 +249,7 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
             OpError::new(
                 OpErrorKind::Conflict,
                 "not_applicable",
-                format!("\"{}\" has nothing to act on: {reason}.", request.action),
+                format!("`{}` cannot run so: {reason}.", request.action),
                 format!("`healerctl checks {}` shows what is known.", desk.app.name),
             )
         })?;

@@ -210,11 +210,10 @@ fn step(step: &Step) -> String {
             remove,
             recursive,
         } => format!(
-            "set permissions of {}{}: add {:04o}, remove {:04o}",
+            "set permissions of {}{}:{}",
             below(*recursive),
             list(paths),
-            add.plain | add.search,
-            remove.plain | remove.search
+            bits(add.plain | add.search, remove.plain | remove.search)
         ),
         Step::Put { path, digest, mode } => {
             format!("put {path} with content {digest}, mode {mode:04o}")
@@ -230,6 +229,15 @@ fn step(step: &Step) -> String {
         Step::RestartPm2 { name, .. } => format!("restart pm2 process {name}"),
     };
     text(&line)
+}
+
+/// The permissions that are added and removed, as far as there are any.
+fn bits(add: u32, remove: u32) -> String {
+    match (add, remove) {
+        (_, 0) => format!(" add {add:04o}"),
+        (0, _) => format!(" remove {remove:04o}"),
+        (_, _) => format!(" add {add:04o}, remove {remove:04o}"),
+    }
 }
 
 const fn below(recursive: bool) -> &'static str {
