@@ -117,9 +117,15 @@ fn a_kill_at_any_point_never_runs_a_program_twice_or_leaves_one() {
             heal: "h1".to_owned(),
             fence: 1,
         };
-        let Answer::Witness(state) = agent.ask(settle.clone()).unwrap() else {
-            panic!("{name}: a state");
-        };
+        // What a dead supervisor left is ended first, and until it is gone the answer is "still running".
+        let mut state = WitnessState::Absent;
+        wait_for("what was left to be gone", || {
+            let Answer::Witness(said) = agent.ask(settle.clone()).unwrap() else {
+                panic!("{name}: a state");
+            };
+            state = said;
+            !matches!(state, WitnessState::Running { .. })
+        });
         let runs = place.text("runs");
         match &state {
             WitnessState::Cancelled => assert_eq!(runs, "", "{name}"),

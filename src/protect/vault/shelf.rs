@@ -11,10 +11,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use healer_agent::tree::Digest;
 use rustix::fs::FlockOperation;
@@ -145,12 +146,23 @@ impl Drop for Held {
     }
 }
 
+/// A program that was just being started may hold a copy of a closed lock for an instant, until it is the program.
+fn take(lock: &impl AsFd) -> rustix::io::Result<()> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(100)),
+            done => return done,
+        }
+    }
+    rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive)
+}
+
 impl Shelf {
     pub(super) fn open(path: &Path, place: &Place) -> Result<Arc<Self>, VaultError> {
         let root = place::open(path, place)?;
         let lock = root.open_or_create("lock")?;
-        rustix::fs::flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| root.error("lock", "lock", errno.into()))?;
+        take(&lock).map_err(|errno| root.error("lock", "lock", errno.into()))?;
         match root.read_all("format", 4096)? {
             Some(format) if format == FORMAT => {}
             Some(format) if !format.is_empty() => {
