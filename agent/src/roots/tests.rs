@@ -134,12 +134,12 @@ fn roots_that_are_no_directories_of_an_application_are_refused() {
 fn swapping_links_meanwhile_never_leads_outside() {
     let house = house();
     let at = house.at.clone();
+    fs::create_dir(at.join("release/flip")).unwrap();
+    fs::write(at.join("release/flip/secret"), "inside").unwrap();
     let stop = std::sync::Arc::new(AtomicBool::new(false));
     let swapper = {
         let stop = stop.clone();
         std::thread::spawn(move || {
-            fs::create_dir(at.join("release/flip")).unwrap();
-            fs::write(at.join("release/flip/secret"), "inside").unwrap();
             let targets = ["../outside", "../shared/storage"];
             for round in 0_usize.. {
                 if stop.load(Ordering::Relaxed) {
