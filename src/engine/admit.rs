@@ -73,6 +73,12 @@ pub(super) async fn next(desk: &mut Desk) -> Result<Option<Wake>, EngineError> {
         let Some(look) = desk.look.clone() else {
             return Ok(None);
         };
+        let evidence = look.round.evidence().about(&item.checks);
+        if super::proposals::is_rejected(desk, &item.action, &evidence) {
+            let line = format!("{}: a person rejected it on this evidence", item.action);
+            desk.next.insert(incident.id, line);
+            continue;
+        }
         let action = match resolve(
             desk,
             &item.action,

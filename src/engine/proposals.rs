@@ -13,7 +13,7 @@ use crate::model::approval::{Approval, ApprovalState, Bound, Requester};
 use crate::model::check::Evidence;
 use crate::model::id::{ApprovalId, IncidentId};
 use crate::model::incident::IncidentState;
-use crate::model::name::CheckName;
+use crate::model::name::{ActionName, CheckName};
 use crate::model::plan::PlanItem;
 use crate::model::word::{MatchKind, Risk, Status};
 use crate::seam::Write;
@@ -261,6 +261,21 @@ fn rules(desk: &Desk, action: &ResolvedAction) -> Vec<String> {
         rules.push(format!("raised_risk={risk}"));
     }
     rules
+}
+
+/// What a person rejected on the same evidence lately does not run alone either, whatever the mode has become.
+pub(super) fn is_rejected(desk: &Desk, action: &ActionName, evidence: &Evidence) -> bool {
+    let remember = desk.app.policy.approval.remember;
+    let now = desk.now();
+    desk.approvals.iter().any(|approval| {
+        approval.state == ApprovalState::Rejected
+            && approval.bound.action.name == *action
+            && approval.bound.evidence == *evidence
+            && approval
+                .ended
+                .as_ref()
+                .is_some_and(|ended| !now.is_past(ended, remember))
+    })
 }
 
 /// Is there a proposal already, or was one ended lately on the same evidence?
