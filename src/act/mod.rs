@@ -5,16 +5,14 @@
 
 use std::time::Duration;
 
-use healer_agent::protocol::{
-    Answer, BODY_BYTES_MAX, Finished, How, RefusalCode, Request, Start, WitnessState,
-};
-use healer_agent::tree::{Digest, Effect, TreePath};
+use healer_agent::protocol::{Answer, Finished, How, RefusalCode, Request, Start, WitnessState};
+use healer_agent::tree::{Effect, TreePath};
 
 use crate::model::app::App;
 use crate::model::heal::{Heal, Outcome, Unsettled};
 use crate::model::id::HealId;
 use crate::record::Intent;
-use crate::seam::{Call, HostError, Lane, Login, Reply, VaultError, World};
+use crate::seam::{Call, HostError, Lane, Login, Reply, World};
 
 /// An answer to anything but a long wait comes within this.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -27,8 +25,6 @@ const EFFECTS_MAX: usize = 2_000_000;
 pub enum ActError {
     #[error(transparent)]
     Host(#[from] HostError),
-    #[error("a known-good content cannot be read")]
-    Vault(#[from] VaultError),
     #[error("host `{0}` is not in the configuration")]
     NoHost(String),
     #[error("the action changed more than {EFFECTS_MAX} paths")]
@@ -61,46 +57,6 @@ pub enum Progress {
     Unreadable(String),
     /// The host cannot be seen.
     Unseen(String),
-}
-
-/// Puts contents from the vault where the action's steps will find them.
-///
-/// # Errors
-/// When the vault or the host does not do it; nothing has been changed on the target then.
-pub async fn stage(
-    world: &World,
-    app: &App,
-    login: Login,
-    heal: HealId,
-    digests: &[Digest],
-) -> Result<(), ActError> {
-    for digest in digests {
-        let mut source = world.vault.open(*digest).await?;
-        let mut offset = 0;
-        let mut chunk = source.read(BODY_BYTES_MAX).await?;
-        loop {
-            let next = if chunk.is_empty() {
-                Vec::new()
-            } else {
-                source.read(BODY_BYTES_MAX).await?
-            };
-            let last = next.is_empty();
-            let length = chunk.len() as u64;
-            let request = Request::Stage {
-                heal: heal.to_string(),
-                digest: *digest,
-                offset,
-                last,
-            };
-            call(world, app, login, Lane::Bulk, request, chunk, ANSWER).await?;
-            if last {
-                break;
-            }
-            offset += length;
-            chunk = next;
-        }
-    }
-    Ok(())
 }
 
 /// Starts an action whose intent is durable.

@@ -1,7 +1,7 @@
 //! The socket's file: who may connect, and what is done about a file that is there already.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, chmod, chownat, unlink};
@@ -25,8 +25,8 @@ pub enum SocketError {
     },
 }
 
-/// Opens the socket, 0660, for the group if one is named. A socket that nobody answers on is replaced; its directory must
-/// be there (systemd makes it).
+/// Opens the socket, 0660, for the group if one is named. A socket that nobody answers on is replaced; its directory is
+/// made where only that is missing (under systemd it is there).
 ///
 /// # Errors
 /// When a daemon answers there, when something else lies there, or when the kernel refuses.
@@ -35,6 +35,14 @@ pub async fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, Socke
         let path = path.to_owned();
         move |source: io::Error| SocketError::Io { what, path, source }
     };
+    if let Some(folder) = path.parent() {
+        match std::fs::DirBuilder::new().mode(0o755).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make the directory of")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("look at")(error)),

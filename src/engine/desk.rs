@@ -1,6 +1,6 @@
 //! One app's desk: everything the engine knows of it, and the only way it changes what is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ pub struct Desk {
     pub healthy_since: Option<Moment>,
     /// The newest known-good snapshot.
     pub known_good: Option<BackupId>,
+    /// Heals whose staged contents were taken away again.
+    pub cleared: BTreeSet<HealId>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
     /// When checks with a period of their own were last asked.

@@ -7,34 +7,25 @@ use std::time::Duration;
 
 use healer_agent::crash;
 use healer_agent::protocol::Finished;
-use healer_agent::tree::Effect;
 use serde_json::json;
 
+use super::accounts;
 use super::desk::{Desk, EngineError, Look};
 use super::look::Which;
-use super::{accounts, gate};
-use crate::act::{self, Progress, Started};
-use crate::guard::freshness::FRESH;
+use super::{start, take_back};
+use crate::act::{self, Progress};
 use crate::model::check::Round;
 use crate::model::heal::{
-    AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, UndoReport,
-    Unsettled,
+    AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, Unsettled,
 };
-use crate::model::id::{BackupId, HealId};
+use crate::model::id::HealId;
 use crate::model::incident::IncidentKind;
-use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::Status;
-use crate::protect::{self, ProtectError, VerifiedBackup};
-use crate::record::intent::{Protection, intend};
-use crate::seam::{Changes, Login, StoreError};
+use crate::seam::{Changes, Login};
 use crate::telemetry::metrics::HealEnd;
 use crate::telemetry::redact;
-use crate::undo;
 use crate::verify::{self, Verdict};
-
-/// A backup that is found stale this often means that the site does not keep still.
-const STALE_BACKUPS_MAX: u32 = 3;
 
 /// How long one turn waits for an action to end before it looks at other requests.
 const WATCH: Duration = Duration::from_millis(400);
@@ -56,9 +47,23 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
     if is_frozen(desk, &heal) {
         return Ok(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
     }
+    let staged = heal.action.steps.iter().any(|step| step.staged().is_some());
+    let login = Login::of_action(&desk.app, heal.action.identity);
+    let wake = act_by_state(desk, heal).await?;
+    // What was brought to the target for its steps may hold secrets; it goes as soon as they are over.
+    let over = desk
+        .heal(id)
+        .is_none_or(|heal| heal.state.is_end() || heal.state.course().is_some());
+    if staged && over && desk.cleared.insert(id) {
+        act::forget(&desk.world, id, &desk.app, login, false).await;
+    }
+    Ok(wake)
+}
+
+async fn act_by_state(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     match heal.state.clone() {
-        HealState::Admitted => back_up(desk, heal).await,
-        HealState::Protected { backup } => start(desk, heal, backup).await,
+        HealState::Admitted => start::back_up(desk, heal).await,
+        HealState::Protected { backup } => start::start(desk, heal, backup).await,
         HealState::Acting { .. } => watch(desk, heal).await,
         HealState::InDoubt { .. } => settle(desk, heal).await,
         HealState::Settling {
@@ -66,10 +71,16 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
             since,
             looks,
         } => settling(desk, heal, course, since, looks).await,
-        HealState::Verifying { since, looks, .. } => verifying(desk, heal, since, looks).await,
+        HealState::Verifying {
+            course,
+            since,
+            looks,
+        } => verifying(desk, heal, course, since, looks).await,
         HealState::Soaking { since, looks, .. } => soaking(desk, heal, since, looks).await,
-        HealState::Undoing { course, reason } => take_back(desk, heal, course, reason).await,
-        HealState::Rechecking { .. } => recheck(desk, heal).await,
+        HealState::Undoing { course, reason } => {
+            take_back::take_back(desk, heal, course, reason).await
+        }
+        HealState::Rechecking { .. } => take_back::recheck(desk, heal).await,
         HealState::Cured { .. }
         | HealState::NotCured { .. }
         | HealState::Kept { .. }
@@ -148,7 +159,7 @@ pub(super) async fn step(
 }
 
 /// The moved heal and its transaction.
-fn prepare(
+pub(super) fn prepare(
     desk: &Desk,
     heal: &Heal,
     event: Event,
@@ -176,7 +187,7 @@ fn prepare(
 }
 
 /// One line for the journal, with the stable text that its message id belongs to, and one for the event stream.
-fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
+pub(super) fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
@@ -229,336 +240,10 @@ fn told(desk: &mut Desk, before: &Heal, after: &Heal) {
     );
 }
 
-/// Admitted: a verified backup of what the action may write.
-async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
-    let base_wanted = heal.action.risk >= crate::model::word::Risk::High;
-    if !heal.action.writes_files() && !base_wanted {
-        step(
-            desk,
-            &heal,
-            Event::BackupVerified { backup: None },
-            "the action writes no files",
-        )
-        .await?;
-        return Ok(Wake::Now);
-    }
-    let request = protect::Protect {
-        id: BackupId::from_raw(desk.world.new_id()),
-        kind: match heal.origin {
-            Origin::Rollback { .. } => crate::model::backup::BackupKind::BeforeRollback,
-            Origin::Unattended | Origin::Requested(_) | Origin::Approved(_) => {
-                crate::model::backup::BackupKind::Heal
-            }
-        },
-        app: &desk.app,
-        login: Login::of_action(&desk.app, heal.action.identity),
-        heal: Some(heal.id),
-        action: Some(heal.action.name.clone()),
-        members: heal.action.writes.clone(),
-        base: desk.stack.base_set.clone(),
-        limits: protect::Limits::new(&desk.app.policy.backup, heal.action.estimate_bytes),
-    };
-    crash::point("engine.protect");
-    match protect::protect(&desk.world, &request).await {
-        Ok(backup) => {
-            let (moved, changes) = prepare(
-                desk,
-                &heal,
-                Event::BackupVerified {
-                    backup: Some(backup.id()),
-                },
-                format!("backup {} is verified", backup.id()),
-            )?;
-            let changes = changes
-                .write(crate::seam::Write::Backup(Box::new(backup.row().clone())))
-                .write(crate::seam::Write::Pin {
-                    backup: backup.id(),
-                    by: format!("heal:{}", heal.id),
-                    pinned: true,
-                });
-            desk.commit(changes).await?;
-            crash::point("engine.after.BackupVerified");
-            told(desk, &heal, &moved);
-            Ok(Wake::Now)
-        }
-        Err(ProtectError::Host(_)) if !deadline_passed(desk, &heal) => Ok(next_look(desk)),
-        Err(error) => {
-            let message = error.to_string();
-            step(
-                desk,
-                &heal,
-                Event::BackupFailed {
-                    message: message.clone(),
-                },
-                message,
-            )
-            .await?;
-            Ok(Wake::Now)
-        }
-    }
-}
-
-/// Protected: look once more, ask every guard, write the intent, start.
-async fn start(desk: &mut Desk, heal: Heal, backup: Option<BackupId>) -> Result<Wake, EngineError> {
-    let asked: Vec<_> = heal
-        .checks
-        .iter()
-        .chain(&heal.action.proves)
-        .cloned()
-        .collect();
-    let round = match look(desk, Which::Proving(&asked)).await {
-        Ok(round) => round,
-        Err(reason) if deadline_passed(desk, &heal) => {
-            let event = Event::Denied {
-                guard: GuardName::Freshness,
-                message: reason.clone(),
-            };
-            step(desk, &heal, event, reason).await?;
-            return Ok(Wake::Now);
-        }
-        Err(_) => return Ok(next_look(desk)),
-    };
-    let seen = desk.now();
-    if round.roots != heal.roots {
-        let message =
-            "the application's paths lead somewhere else now; this is a deploy".to_owned();
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
-    }
-    let is_request = desk
-        .incident(heal.incident)
-        .is_some_and(|incident| incident.kind == IncidentKind::Request);
-    if !is_request
-        && heal
-            .checks
-            .iter()
-            .all(|check| round.status(check) == Status::Pass)
-    {
-        step(
-            desk,
-            &heal,
-            Event::SymptomGone,
-            "the symptom was gone when looked at again",
-        )
-        .await?;
-        return Ok(Wake::Now);
-    }
-    if !matches!(heal.origin, Origin::Rollback { .. })
-        && !gate::still_resolves(desk, &heal, &round).await
-    {
-        let message = "what the action would do is no longer what was planned".to_owned();
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
-    }
-    let Some(protection) = reprove(desk, &heal, backup).await? else {
-        return Ok(Wake::Now);
-    };
-    // Reading a large backup back takes minutes: what is acted on must have been seen after it.
-    let (round, seen) = if desk.now().is_past(&seen, FRESH / 2) {
-        let Ok(again) = look(desk, Which::Proving(&asked)).await else {
-            return Ok(next_look(desk));
-        };
-        let seen = desk.now();
-        let rollback = matches!(heal.origin, Origin::Rollback { .. });
-        let same = again.roots == heal.roots
-            && (rollback || gate::still_resolves(desk, &heal, &again).await);
-        if !same {
-            return Ok(next_look(desk)); // the next start begins with a look, and says why it ends
-        }
-        (again, seen)
-    } else {
-        (round, seen)
-    };
-    let facts = gate::Facts::gather(desk, &heal, round, seen).await;
-    let rows = desk.world.store.guard_rows(&heal.app, &heal.host).await?;
-    let permit = match facts.ask(&rows) {
-        Ok(permit) => permit,
-        Err(denied) => return denied_at_start(desk, &heal, denied).await,
-    };
-    let login = Login::of_action(&desk.app, heal.action.identity);
-    let digests: Vec<_> = heal
-        .action
-        .steps
-        .iter()
-        .filter_map(healer_agent::step::Step::staged)
-        .collect();
-    if let Err(error) = act::stage(&desk.world, &desk.app, login, heal.id, &digests).await {
-        let message = format!("a content could not be brought to the target: {error}");
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
-    }
-    let (moved, changes) = prepare(
-        desk,
-        &heal,
-        Event::IntentWritten,
-        format!("{} is running", heal.action.name),
-    )?;
-    let written = changes.writes.clone();
-    crash::point("engine.before.intent");
-    let intent = match intend(
-        &desk.world,
-        permit,
-        protection,
-        &heal,
-        changes,
-        facts.into_gate(),
-    )
-    .await
-    {
-        Ok(intent) => intent,
-        Err(StoreError::Denied(denied)) => return denied_at_start(desk, &heal, denied).await,
-        Err(error) => return Err(error.into()),
-    };
-    desk.remember_all(written);
-    crash::point("engine.after.intent");
-    told(desk, &heal, &moved);
-    desk.started_here.push(heal.id);
-    if let Origin::Rollback { .. } = heal.origin {
-        drop(intent); // the way back is carried out by `watch`, which may repeat it: twice is once
-        return Ok(Wake::Now);
-    }
-    let Some(acting) = desk.heal(heal.id).cloned() else {
-        return Ok(Wake::Never);
-    };
-    match act::start(&desk.world, intent, &desk.app, &acting).await {
-        Started::Running => {
-            crash::point("engine.after.start");
-            Ok(Wake::Now)
-        }
-        Started::NeverRan(message) => {
-            step(
-                desk,
-                &acting,
-                Event::NeverRan {
-                    message: message.clone(),
-                },
-                message,
-            )
-            .await?;
-            Ok(Wake::Now)
-        }
-        Started::Unknown(reason) => {
-            step(desk, &acting, Event::OutcomeUnknown, reason).await?;
-            Ok(Wake::Now)
-        }
-    }
-}
-
-/// The backup must still be one, and of what is there now. `None`: the heal has moved.
-async fn reprove(
-    desk: &mut Desk,
-    heal: &Heal,
-    backup: Option<BackupId>,
-) -> Result<Option<Protection>, EngineError> {
-    let Some(id) = backup else {
-        return Ok(Some(Protection::NothingToCopy));
-    };
-    let login = Login::of_action(&desk.app, heal.action.identity);
-    // After a restart the proof is earned again from the vault; a row in the store proves nothing.
-    let proof: Result<VerifiedBackup, ProtectError> =
-        protect::reverify(&desk.world, id, &heal.action.writes).await;
-    let same = match &proof {
-        Ok(proof) => protect::still_the_same(&desk.world, proof, &desk.app, login).await,
-        Err(_) => Ok(false),
-    };
-    match (proof, same) {
-        (Ok(proof), Ok(true)) => Ok(Some(Protection::Backup(Box::new(proof)))),
-        (_, Err(error)) if deadline_passed(desk, heal) => {
-            let message = error.to_string();
-            step(
-                desk,
-                heal,
-                Event::TargetChanged {
-                    message: message.clone(),
-                },
-                message,
-            )
-            .await?;
-            Ok(None)
-        }
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => {
-            let times = desk.stale_backups.entry(heal.id).or_insert(0);
-            *times += 1;
-            if *times >= STALE_BACKUPS_MAX {
-                let message = "the files kept changing while they were backed up".to_owned();
-                step(
-                    desk,
-                    heal,
-                    Event::TargetChanged {
-                        message: message.clone(),
-                    },
-                    message,
-                )
-                .await?;
-            } else {
-                step(
-                    desk,
-                    heal,
-                    Event::BackupStale,
-                    "the files changed since the backup",
-                )
-                .await?;
-            }
-            Ok(None)
-        }
-    }
-}
-
-/// A lease or a hold is waited for; any other denial ends the heal before it acted.
-async fn denied_at_start(
-    desk: &mut Desk,
-    heal: &Heal,
-    denied: Denied,
-) -> Result<Wake, EngineError> {
-    let only_waits = denied
-        .0
-        .iter()
-        .all(|denial| matches!(denial.guard, GuardName::Lease | GuardName::Hold));
-    if only_waits && !heal.origin.is_unattended() && !deadline_passed(desk, heal) {
-        return Ok(next_look(desk));
-    }
-    let message = denied.shown().to_owned();
-    step(
-        desk,
-        heal,
-        Event::Denied {
-            guard: denied.guard(),
-            message: message.clone(),
-        },
-        message,
-    )
-    .await?;
-    Ok(Wake::Now)
-}
-
 /// Acting: wait for the witness. Found in the store after a restart, the outcome is in doubt.
 async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Origin::Rollback { .. } = heal.origin {
-        return carry_out_rollback(desk, heal).await;
+        return take_back::carry_out_rollback(desk, heal).await;
     }
     if !desk.started_here.contains(&heal.id) {
         step(
@@ -589,7 +274,7 @@ async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
 /// `InDoubt`: the witness settles it, and what never began never will. Nothing is run again.
 async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Origin::Rollback { .. } = heal.origin {
-        return carry_out_rollback(desk, heal).await;
+        return take_back::carry_out_rollback(desk, heal).await;
     }
     let login = Login::of_action(&desk.app, heal.action.identity);
     let unsettled = Unsettled {
@@ -694,7 +379,7 @@ async fn settling(
     looks: Looks,
 ) -> Result<Wake, EngineError> {
     if looks.made == 0 && course.wrote && !matches!(heal.origin, Origin::Rollback { .. }) {
-        match undo_plan(desk, &heal, &course).await {
+        match take_back::undo_plan(desk, &heal, &course).await {
             Ok(plan) if !plan.outside.is_empty() => {
                 let paths: Vec<_> = plan
                     .outside
@@ -767,6 +452,7 @@ async fn settling(
 async fn verifying(
     desk: &mut Desk,
     heal: Heal,
+    course: Course,
     since: Moment,
     looks: Looks,
 ) -> Result<Wake, EngineError> {
@@ -786,7 +472,28 @@ async fn verifying(
         .filter(|(check, _)| !rollback || heal.action.proves.contains(check))
         .cloned()
         .collect();
+    let asked_for = desk
+        .incident(heal.incident)
+        .is_some_and(|incident| incident.kind == IncidentKind::Request);
     match verify::judge(&before, &heal.action.proves, &round) {
+        // Where there was no symptom, passing checks prove nothing about steps that failed.
+        Verdict::Cured if asked_for && course.outcome != Outcome::Done => {
+            let text = format!(
+                "the checks pass, as they did before, but {}",
+                failed(&course.outcome)
+            );
+            let event = if course.wrote {
+                Event::DeadlinePassed {
+                    reason: text.clone(),
+                }
+            } else {
+                Event::FoundBad {
+                    reason: UndoReason::NotCured(text.clone()),
+                }
+            };
+            step(desk, &heal, event, text).await?;
+            Ok(Wake::Now)
+        }
         Verdict::Cured => {
             step(
                 desk,
@@ -808,9 +515,6 @@ async fn verifying(
             Ok(Wake::Now)
         }
         Verdict::NotCured(text) => {
-            let asked_for = desk
-                .incident(heal.incident)
-                .is_some_and(|incident| incident.kind == IncidentKind::Request);
             if asked_for {
                 // A person's wish where there was no symptom is undone only when it made something worse.
                 step(
@@ -871,6 +575,17 @@ async fn verifying(
             }
             Ok(next_look(desk))
         }
+    }
+}
+
+/// How steps that were not done ended.
+fn failed(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Done => "nothing failed",
+        Outcome::Failed(text) => text,
+        Outcome::TimedOut => "its steps were killed at their deadline",
+        Outcome::Cancelled => "its steps were cancelled",
+        Outcome::Interrupted => "its steps were interrupted",
     }
 }
 
@@ -965,236 +680,6 @@ async fn soaking(
     Ok(next_look(desk))
 }
 
-/// Undoing: take back what the action changed, and only that.
-async fn take_back(
-    desk: &mut Desk,
-    heal: Heal,
-    course: Course,
-    reason: UndoReason,
-) -> Result<Wake, EngineError> {
-    let plan = match undo_plan(desk, &heal, &course).await {
-        Ok(plan) => plan,
-        Err(text) if deadline_passed(desk, &heal) => {
-            let why = format!("it is not known what to take back: {text}");
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: why.clone(),
-                },
-                why,
-            )
-            .await?;
-            return Ok(Wake::Now);
-        }
-        Err(_) => return Ok(next_look(desk)),
-    };
-    let login = Login::of_action(&desk.app, heal.action.identity);
-    crash::point("engine.before.undo");
-    let report = match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
-        Ok(undone) => keep_captured(desk, undone).await?,
-        // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
-        Err(error) if deadline_passed(desk, &heal) => {
-            let why = error.to_string();
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: why.clone(),
-                },
-                why,
-            )
-            .await?;
-            return Ok(Wake::Now);
-        }
-        Err(_) => return Ok(next_look(desk)),
-    };
-    crash::point("engine.after.undo");
-    let message = undo_message(&report, &reason);
-    step(desk, &heal, Event::UndoEnded { report }, message).await?;
-    Ok(Wake::Now)
-}
-
-fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
-    let mut text = format!(
-        "{}; {} paths are as before",
-        reason.text(),
-        report.restored + report.already
-    );
-    for (list, word) in [
-        (&report.kept, "kept, touched by others since"),
-        (&report.failed, "failed"),
-        (&report.blocked, "unclear"),
-    ] {
-        if !list.is_empty() {
-            text.extend([", ", &list.len().to_string(), " ", word]);
-        }
-    }
-    text
-}
-
-/// What somebody else wrote since, and was therefore left, is in the vault too; its row is stored.
-async fn keep_captured(
-    desk: &mut Desk,
-    undone: protect::Undone,
-) -> Result<UndoReport, EngineError> {
-    if let Some(captured) = undone.captured {
-        let now = desk.now();
-        let changes = desk
-            .changes(&now)
-            .write(crate::seam::Write::Backup(Box::new(captured.row().clone())))
-            .audit(
-                "kept_files_captured",
-                &desk.object(),
-                json!({"backup": captured.id()}),
-            );
-        desk.commit(changes).await?;
-    }
-    Ok(undone.report)
-}
-
-/// Rechecking: a full diagnosis after an undo, whatever it finds.
-async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
-    if let Err(reason) = look(desk, Which::All).await {
-        if !deadline_passed(desk, &heal) {
-            return Ok(next_look(desk));
-        }
-        tracing::warn!(heal_id = %heal.id, %reason, "the host could not be seen after an undo");
-    }
-    let message = heal.message.clone();
-    step(desk, &heal, Event::Rechecked, message).await?;
-    Ok(Wake::Now)
-}
-
-/// A person's rollback: exact, three-way against the present that was just backed up; repeating it changes nothing.
-async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
-    let plan = match super::rollback::plan_of(desk, &heal).await {
-        Ok(plan) => plan,
-        Err(reason) if deadline_passed(desk, &heal) => {
-            let heal = in_doubt(desk, heal, &reason).await?;
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
-            return Ok(Wake::Now);
-        }
-        Err(_) => return Ok(next_look(desk)),
-    };
-    let login = Login::of_action(&desk.app, heal.action.identity);
-    match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
-        Ok(undone) => {
-            let report = keep_captured(desk, undone).await?;
-            let outcome = if report.failed.is_empty() {
-                Outcome::Done
-            } else {
-                Outcome::Failed(format!(
-                    "{} paths could not be put back: {}",
-                    report.failed.len(),
-                    report.failed.join("; ")
-                ))
-            };
-            let message = format!(
-                "{} paths put back, {} kept",
-                report.restored,
-                report.kept.len()
-            );
-            step(
-                desk,
-                &heal,
-                Event::Ended {
-                    outcome,
-                    wrote: true,
-                },
-                message,
-            )
-            .await?;
-            Ok(Wake::Now)
-        }
-        Err(error) if deadline_passed(desk, &heal) => {
-            let reason = error.to_string();
-            let heal = in_doubt(desk, heal, &reason).await?;
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
-            Ok(Wake::Now)
-        }
-        Err(_) => Ok(next_look(desk)),
-    }
-}
-
-async fn in_doubt(desk: &mut Desk, heal: Heal, reason: &str) -> Result<Heal, EngineError> {
-    if matches!(heal.state, HealState::Acting { .. }) {
-        step(desk, &heal, Event::OutcomeUnknown, reason).await?;
-    }
-    Ok(desk.heal(heal.id).cloned().unwrap_or(heal))
-}
-
-/// What undo would do: the way back from the recorded effects, or, when the supervisor died, from a walk.
-async fn undo_plan(desk: &Desk, heal: &Heal, course: &Course) -> Result<undo::UndoPlan, String> {
-    if let Origin::Rollback { .. } = heal.origin {
-        return super::rollback::way_back(desk, heal).await;
-    }
-    let login = Login::of_action(&desk.app, heal.action.identity);
-    let backup = course.backup.ok_or("there is no backup")?;
-    let manifest = desk
-        .world
-        .vault
-        .manifest(backup)
-        .await
-        .map_err(|error| error.to_string())?;
-    let unsettled = Unsettled {
-        heal: heal.id,
-        fence: heal.fence,
-    };
-    let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await
-    {
-        // What the supervisor could not record whole is told by a walk, as if it had died.
-        Progress::Finished(finished) if finished.effects_complete => Some(finished.confined),
-        Progress::Finished(_) | Progress::Interrupted => None,
-        Progress::Running { .. } => return Err("its processes are still there".to_owned()),
-        Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => {
-            return Err(reason);
-        }
-    };
-    let effects: Vec<Effect> = if confined.is_some() {
-        act::effects(&desk.world, heal.id, &desk.app, login)
-            .await
-            .map_err(|error| error.to_string())?
-    } else {
-        let recorded = act::effects_so_far(&desk.world, heal.id, &desk.app, login)
-            .await
-            .map_err(|error| error.to_string())?;
-        let found = protect::recovery_effects(
-            &desk.world,
-            &desk.app,
-            login,
-            &manifest,
-            &heal.action.writes,
-        )
-        .await
-        .map_err(|error| error.to_string())?;
-        undo::after_death(recorded, found, &heal.action.writes)
-    };
-    Ok(undo::plan(
-        &manifest,
-        &heal.action.writes,
-        &effects,
-        &desk.app.target.volatile,
-        confined.unwrap_or(true),
-    ))
-}
-
 /// A look that could not see: its time does not count, up to the verdict deadline.
 async fn blind(
     desk: &mut Desk,
@@ -1237,7 +722,7 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 }
 
 /// A round for this heal; what it saw also stands on the board.
-async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
+pub(super) async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
     let (round, _) = super::look::round(desk, which).await?;
     desk.note_roots(&round);
     desk.look = Some(Look {
@@ -1278,7 +763,7 @@ async fn keep_deployed(desk: &mut Desk, heal: &Heal) -> Result<Wake, EngineError
 }
 
 /// Was the last arrow longer ago than a verdict may take?
-fn deadline_passed(desk: &Desk, heal: &Heal) -> bool {
+pub(super) fn deadline_passed(desk: &Desk, heal: &Heal) -> bool {
     desk.now().is_past(&heal.moved, longest(desk, heal))
 }
 
@@ -1294,6 +779,6 @@ pub(super) fn longest(desk: &Desk, heal: &Heal) -> Duration {
     }
 }
 
-fn next_look(desk: &Desk) -> Wake {
+pub(super) fn next_look(desk: &Desk) -> Wake {
     Wake::At(desk.now().plus(desk.app.policy.timing.look))
 }

@@ -21,6 +21,8 @@ mod requests;
 mod rollback;
 mod schedule;
 mod shared;
+mod start;
+mod take_back;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -431,6 +433,7 @@ impl Seat {
             asked_at: BTreeMap::new(),
             known_good_checked: None,
             last_turn: None,
+            cleared: std::collections::BTreeSet::new(),
             started_here: Vec::new(),
             next: BTreeMap::new(),
         }

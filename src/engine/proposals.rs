@@ -91,7 +91,6 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
             requester: Requester::Daemon,
             incident: incident.id,
             evidence,
-            write_set: item.writes.clone(),
         };
         if let Some(approval) = create(desk, wish).await? {
             desk.next.insert(
@@ -137,7 +136,6 @@ pub(super) struct Wish {
     pub requester: Requester,
     pub incident: IncidentId,
     pub evidence: Evidence,
-    pub write_set: Vec<String>,
 }
 
 /// Stores a pending approval; `None` when too many wait already, or the host is not known.
@@ -177,7 +175,7 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
         mode: desk.mode(),
         rules: rules(desk, &wish.action),
         evidence: wish.evidence,
-        write_set: wish.write_set,
+        write_set: wish.action.writes_text(),
         known_good: Vec::new(),
         requester: wish.requester,
         expires_wall_ms: now.plus(within).wall_ms,

@@ -271,16 +271,7 @@ async fn heal(desk: &mut Desk, request: HealRequest, person: Person) -> Done<Hea
     }
     let incident = incident_for(desk, &checks, &request.reason, &person).await?;
     if action.risk >= Risk::High {
-        return ask_approval(
-            desk,
-            action,
-            matched,
-            checks,
-            &incident,
-            &person,
-            item.map(|item| item.writes),
-        )
-        .await;
+        return ask_approval(desk, action, matched, checks, &incident, &person).await;
     }
     let name = action.name.clone();
     let ask = Ask {
@@ -464,7 +455,6 @@ async fn ask_approval(
     checks: Vec<CheckName>,
     incident: &Incident,
     person: &Person,
-    writes: Option<Vec<String>>,
 ) -> Done<HealAnswer> {
     let message = format!(
         "Healing action \"{}\" requires manual approval. Risk level: {}, Healing mode: {}. Please review and approve this action before execution.",
@@ -486,13 +476,6 @@ async fn ask_approval(
         let evidence = look
             .map(|look| look.round.evidence().about(&checks))
             .unwrap_or_default();
-        let write_set = writes.unwrap_or_else(|| {
-            action
-                .writes
-                .iter()
-                .map(|member| member.pattern.to_string())
-                .collect()
-        });
         let wish = Wish {
             reason: format!("{} asked for {}.", person.to_text(), action.name),
             action,
@@ -501,7 +484,6 @@ async fn ask_approval(
             requester: Requester::Person(person.clone()),
             incident: incident.id,
             evidence,
-            write_set,
         };
         proposals::create(desk, wish).await?
     };
@@ -702,6 +684,7 @@ async fn roll_back(desk: &mut Desk, request: RollbackRequest, person: Person) ->
         backup: request.backup,
         exact: request.exact,
         only: request.only,
+        digest: Some(request.digest),
     };
     let ask = Ask {
         origin,

@@ -63,6 +63,14 @@ pub(super) async fn preview(
         )
     })?;
     let (writes, identity) = members_of(desk, &manifest, only).await?;
+    if identity == Identity::Root {
+        return Err(OpError::new(
+            OpErrorKind::Conflict,
+            "root_rollback",
+            "What a root action changed cannot be rolled back by a later heal: root takes back only what its own record says.",
+            "Name the paths with `--only`, where the application's user may change them, or change them by hand.",
+        ));
+    }
     let present = protect::present(
         &desk.world,
         &desk.app,

@@ -507,6 +507,7 @@ fn a_rollback_needs_only_lease_room_and_host_identity() {
             backup: BackupId::from_raw(1),
             exact: false,
             only: Vec::new(),
+            digest: None,
         }),
         [G::HostIdentity, G::Room, G::Lease]
     );

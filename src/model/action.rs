@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use healer_agent::protocol::WriteMember;
+use healer_agent::protocol::{WriteKind, WriteMember};
 use healer_agent::step::Step;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,15 @@ pub struct ResolvedAction {
 }
 
 impl ResolvedAction {
+    /// The write set as people read it, with every parameter filled in.
+    pub fn writes_text(&self) -> Vec<String> {
+        let line = |member: &WriteMember| match member.what {
+            WriteKind::Content => member.pattern.to_string(),
+            WriteKind::Metadata => format!("{} (owner and mode)", member.pattern),
+        };
+        self.writes.iter().map(line).collect()
+    }
+
     /// Does it change files, so that it needs a verified backup first?
     pub fn writes_files(&self) -> bool {
         !self.writes.is_empty()

@@ -32,6 +32,9 @@ pub enum Origin {
         exact: bool,
         /// Only these paths; empty: the write set of that backup.
         only: Vec<super::TreePath>,
+        /// Digest of the preview that was confirmed; without it nothing is done.
+        #[serde(default)]
+        digest: Option<super::Digest>,
     },
 }
 

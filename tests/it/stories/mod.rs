@@ -7,6 +7,7 @@ mod crash;
 mod cure;
 mod hold;
 mod patience;
+mod person;
 mod time;
 mod undo;
 mod unknown;

@@ -1,0 +1,254 @@
+//! The way back: undoing what an action changed, carrying out a person's rollback, and looking again afterwards.
+//!
+//! Both may be repeated after a crash: twice is once. Neither is done blind; a host that cannot be seen is waited for.
+
+use std::time::Duration;
+
+use healer_agent::crash;
+use healer_agent::tree::Effect;
+use serde_json::json;
+
+use super::desk::{Desk, EngineError};
+use super::life::{Wake, deadline_passed, look, next_look, step};
+use super::look::Which;
+use crate::act::{self, Progress};
+use crate::model::heal::{
+    Course, Event, Heal, HealState, Origin, Outcome, UndoReason, UndoReport, Unsettled,
+};
+use crate::protect;
+use crate::seam::Login;
+use crate::undo;
+
+/// Undoing: take back what the action changed, and only that.
+pub(super) async fn take_back(
+    desk: &mut Desk,
+    heal: Heal,
+    course: Course,
+    reason: UndoReason,
+) -> Result<Wake, EngineError> {
+    let plan = match undo_plan(desk, &heal, &course).await {
+        Ok(plan) => plan,
+        Err(text) if deadline_passed(desk, &heal) => {
+            let why = format!("it is not known what to take back: {text}");
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: why.clone(),
+                },
+                why,
+            )
+            .await?;
+            return Ok(Wake::Now);
+        }
+        Err(_) => return Ok(next_look(desk)),
+    };
+    let login = Login::of_action(&desk.app, heal.action.identity);
+    crash::point("engine.before.undo");
+    let report = match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
+        Ok(undone) => keep_captured(desk, undone).await?,
+        // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
+        Err(error) if deadline_passed(desk, &heal) => {
+            let why = error.to_string();
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: why.clone(),
+                },
+                why,
+            )
+            .await?;
+            return Ok(Wake::Now);
+        }
+        Err(_) => return Ok(next_look(desk)),
+    };
+    crash::point("engine.after.undo");
+    let message = undo_message(&report, &reason);
+    step(desk, &heal, Event::UndoEnded { report }, message).await?;
+    Ok(Wake::Now)
+}
+
+fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
+    let mut text = format!(
+        "{}; {} paths are as before",
+        reason.text(),
+        report.restored + report.already
+    );
+    for (list, word) in [
+        (&report.kept, "kept, touched by others since"),
+        (&report.failed, "failed"),
+        (&report.blocked, "unclear"),
+    ] {
+        if !list.is_empty() {
+            text.extend([", ", &list.len().to_string(), " ", word]);
+        }
+    }
+    text
+}
+
+/// What somebody else wrote since, and was therefore left, is in the vault too; its row is stored.
+async fn keep_captured(
+    desk: &mut Desk,
+    undone: protect::Undone,
+) -> Result<UndoReport, EngineError> {
+    if let Some(captured) = undone.captured {
+        let now = desk.now();
+        let changes = desk
+            .changes(&now)
+            .write(crate::seam::Write::Backup(Box::new(captured.row().clone())))
+            .audit(
+                "kept_files_captured",
+                &desk.object(),
+                json!({"backup": captured.id()}),
+            );
+        desk.commit(changes).await?;
+    }
+    Ok(undone.report)
+}
+
+/// Rechecking: a full diagnosis after an undo, whatever it finds.
+pub(super) async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
+    if let Err(reason) = look(desk, Which::All).await {
+        if !deadline_passed(desk, &heal) {
+            return Ok(next_look(desk));
+        }
+        tracing::warn!(heal_id = %heal.id, %reason, "the host could not be seen after an undo");
+    }
+    let message = heal.message.clone();
+    step(desk, &heal, Event::Rechecked, message).await?;
+    Ok(Wake::Now)
+}
+
+/// A person's rollback: exact, three-way against the present that was just backed up; repeating it changes nothing.
+pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
+    let plan = match super::rollback::plan_of(desk, &heal).await {
+        Ok(plan) => plan,
+        Err(reason) if deadline_passed(desk, &heal) => {
+            let heal = in_doubt(desk, heal, &reason).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
+            return Ok(Wake::Now);
+        }
+        Err(_) => return Ok(next_look(desk)),
+    };
+    let login = Login::of_action(&desk.app, heal.action.identity);
+    match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
+        Ok(undone) => {
+            let report = keep_captured(desk, undone).await?;
+            let outcome = if report.failed.is_empty() {
+                Outcome::Done
+            } else {
+                Outcome::Failed(format!(
+                    "{} paths could not be put back: {}",
+                    report.failed.len(),
+                    report.failed.join("; ")
+                ))
+            };
+            let message = format!(
+                "{} paths put back, {} kept",
+                report.restored,
+                report.kept.len()
+            );
+            step(
+                desk,
+                &heal,
+                Event::Ended {
+                    outcome,
+                    wrote: true,
+                },
+                message,
+            )
+            .await?;
+            Ok(Wake::Now)
+        }
+        Err(error) if deadline_passed(desk, &heal) => {
+            let reason = error.to_string();
+            let heal = in_doubt(desk, heal, &reason).await?;
+            step(
+                desk,
+                &heal,
+                Event::DeadlinePassed {
+                    reason: reason.clone(),
+                },
+                reason,
+            )
+            .await?;
+            Ok(Wake::Now)
+        }
+        Err(_) => Ok(next_look(desk)),
+    }
+}
+
+async fn in_doubt(desk: &mut Desk, heal: Heal, reason: &str) -> Result<Heal, EngineError> {
+    if matches!(heal.state, HealState::Acting { .. }) {
+        step(desk, &heal, Event::OutcomeUnknown, reason).await?;
+    }
+    Ok(desk.heal(heal.id).cloned().unwrap_or(heal))
+}
+
+/// What undo would do: the way back from the recorded effects, or, when the supervisor died, from a walk.
+pub(super) async fn undo_plan(
+    desk: &Desk,
+    heal: &Heal,
+    course: &Course,
+) -> Result<undo::UndoPlan, String> {
+    if let Origin::Rollback { .. } = heal.origin {
+        return super::rollback::way_back(desk, heal).await;
+    }
+    let login = Login::of_action(&desk.app, heal.action.identity);
+    let backup = course.backup.ok_or("there is no backup")?;
+    let manifest = desk
+        .world
+        .vault
+        .manifest(backup)
+        .await
+        .map_err(|error| error.to_string())?;
+    let unsettled = Unsettled {
+        heal: heal.id,
+        fence: heal.fence,
+    };
+    let confined = match act::look(&desk.world, &unsettled, &desk.app, login, Duration::ZERO).await
+    {
+        // What the supervisor could not record whole is told by a walk, as if it had died.
+        Progress::Finished(finished) if finished.effects_complete => Some(finished.confined),
+        Progress::Finished(_) | Progress::Interrupted => None,
+        Progress::Running { .. } => return Err("its processes are still there".to_owned()),
+        Progress::NeverRan(reason) | Progress::Unreadable(reason) | Progress::Unseen(reason) => {
+            return Err(reason);
+        }
+    };
+    let effects: Vec<Effect> = if confined.is_some() {
+        act::effects(&desk.world, heal.id, &desk.app, login)
+            .await
+            .map_err(|error| error.to_string())?
+    } else {
+        let recorded = act::effects_so_far(&desk.world, heal.id, &desk.app, login)
+            .await
+            .map_err(|error| error.to_string())?;
+        let found = protect::recovery_effects(
+            &desk.world,
+            &desk.app,
+            login,
+            &manifest,
+            &heal.action.writes,
+        )
+        .await
+        .map_err(|error| error.to_string())?;
+        undo::after_death(recorded, found, &heal.action.writes)
+    };
+    Ok(undo::plan(
+        &manifest,
+        &heal.action.writes,
+        &effects,
+        &desk.app.target.volatile,
+        confined.unwrap_or(true),
+    ))
+}

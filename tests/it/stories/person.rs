@@ -1,0 +1,101 @@
+//! What a person asked for is what happens, or nothing.
+
+use healer_agent::protocol::How;
+use healerd::engine::{HealRequest, OpError, RollbackRequest};
+use healerd::model::heal::{AbortCause, Heal, HealState};
+use healerd::model::id::BackupId;
+
+use crate::world::host::Behaviour;
+use crate::world::{Sim, hours, is, minutes, person, tree};
+
+/// A site whose cache was healed, and whose `cache/data` was written anew since.
+async fn healed() -> (Sim, BackupId) {
+    let mut sim = Sim::new().await;
+    sim.write("cache/data", "old");
+    sim.write("cache/bad", "garbage");
+    sim.until("cured", hours(1), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    let backup = sim.heal("clear_cache").await.state.backup().unwrap();
+    sim.write("cache/data", "new");
+    (sim, backup)
+}
+
+async fn roll_back(sim: &mut Sim, backup: BackupId) -> Result<Heal, OpError> {
+    let (app, only) = (sim.app_name(), vec![tree::path("cache/data")]);
+    let preview = {
+        let (app, only) = (app.clone(), only.clone());
+        sim.ask(async |handle| handle.preview(&app, backup, false, only).await)
+            .await?
+    };
+    let request = RollbackRequest {
+        backup,
+        digest: preview.digest,
+        exact: false,
+        only,
+        reason: "the new data is wrong".to_owned(),
+    };
+    sim.ask(async |handle| handle.rollback(&app, request, person(7)).await)
+        .await
+}
+
+fn data(sim: &Sim) -> Option<String> {
+    let machine = sim.host.machine();
+    let bytes = machine.tree.read(&tree::path("cache/data"))?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[tokio::test]
+async fn a_confirmed_rollback_brings_back_what_its_preview_showed() {
+    let (mut sim, backup) = healed().await;
+    roll_back(&mut sim, backup).await.unwrap();
+    sim.until("rolled back", hours(1), |desk| {
+        !is(desk, "rollback", "Soaking") && desk.heals.is_empty()
+    })
+    .await;
+    assert_eq!(data(&sim).as_deref(), Some("old"));
+    assert_eq!(sim.heal("rollback").await.state.name(), "Cured");
+}
+
+#[tokio::test]
+async fn what_was_written_after_the_preview_was_confirmed_is_not_overwritten() {
+    let (mut sim, backup) = healed().await;
+    roll_back(&mut sim, backup).await.unwrap();
+    sim.write("cache/data", "a visitor's");
+    sim.pass(minutes(20)).await;
+    assert_eq!(data(&sim).as_deref(), Some("a visitor's"));
+    let heal = sim.heal("rollback").await;
+    assert!(
+        matches!(
+            heal.state,
+            HealState::Aborted {
+                cause: AbortCause::TargetChanged(_)
+            }
+        ),
+        "{:?}",
+        heal.state
+    );
+}
+
+#[tokio::test]
+async fn a_wish_whose_step_failed_is_not_fulfilled_because_its_check_passed_before() {
+    let mut sim = Sim::new().await;
+    let fails = Behaviour {
+        idle: true,
+        how: Some(How::Failed),
+        ..Behaviour::default()
+    };
+    sim.behaves("clear_cache", fails);
+    sim.pass(minutes(5)).await;
+    let app = sim.app_name();
+    let wish = HealRequest {
+        action: "clear_cache".parse().unwrap(),
+        params: std::collections::BTreeMap::new(),
+        reason: "to be sure".to_owned(),
+        dry_run: false,
+    };
+    sim.ask(async |handle| handle.heal(&app, wish, person(7)).await)
+        .await
+        .unwrap();
+    sim.pass(hours(1)).await;
+    assert_eq!(sim.heal("clear_cache").await.state.name(), "NotCured");
+}
