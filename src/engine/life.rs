@@ -49,7 +49,8 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
     }
     let staged = heal.action.steps.iter().any(|step| step.staged().is_some());
     let login = Login::of_action(&desk.app, heal.action.identity);
-    let wake = act_by_state(desk, heal).await?;
+    // Boxed, so that whoever drives a desk does not carry the largest state's locals on its own stack.
+    let wake = Box::pin(act_by_state(desk, heal)).await?;
     // What was brought to the target for its steps may hold secrets; it goes as soon as they are over.
     let over = desk
         .heal(id)
