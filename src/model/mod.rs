@@ -10,6 +10,7 @@ pub mod backup;
 pub mod breaker;
 pub mod check;
 pub mod heal;
+pub mod host;
 pub mod id;
 pub mod incident;
 pub mod ledger;
