@@ -207,6 +207,20 @@ impl Scene {
         assert_eq!(code, Some(0), "{said:#}");
     }
 
+    /// Does something to an application that no heal may begin in the middle of.
+    #[track_caller]
+    pub(super) fn while_held(&self, app: &str, work: impl FnOnce()) {
+        let tell = |arguments: &[&str]| {
+            let reason = ["--reason", "the test is at work there"];
+            let (code, said) = self.daemon.ctl(&self.lab, &[arguments, &reason].concat());
+            assert_eq!(code, Some(0), "{said:#}");
+        };
+        let scope = format!("app:{app}");
+        tell(&["hold", &scope]);
+        work();
+        tell(&["resume", &scope]);
+    }
+
     /// Sets an application's healing mode, as an administrator does it.
     #[track_caller]
     pub(super) fn set_mode(&self, app: &str, mode: &str) {
