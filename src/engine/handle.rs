@@ -3,6 +3,10 @@
 //! The control socket holds a [`Handle`] and nothing else of the engine. Roles were checked before; here a person is
 //! only a name for the record. Requests of one app are answered one at a time, between its rounds.
 
+mod refusal;
+mod request;
+mod view;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,283 +14,23 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::shared::Shared;
-use crate::guard::breaker::status::BreakerStatus;
-use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, Person};
 use crate::model::backup::BackupRow;
 use crate::model::breaker::ForcedState;
-use crate::model::check::CheckResult;
 use crate::model::heal::Heal;
 use crate::model::id::{ApprovalId, BackupId, HealId, HoldId, IncidentId};
-use crate::model::incident::Incident;
-use crate::model::name::{ActionName, AppName, CheckName, HostName, StackName};
-use crate::model::plan::{Params, Plan};
-use crate::model::policy::BackupPolicy;
-use crate::model::stop::{Hold, ModeOverride, Mute, Scope};
-use crate::model::time::Moment;
-use crate::model::word::{HealingMode, Risk};
+use crate::model::name::{AppName, CheckName, HostName};
+use crate::model::stop::{Hold, ModeOverride, Scope};
+use crate::model::word::HealingMode;
 use crate::model::{Digest, TreePath};
 use crate::seam::World;
 use crate::undo::RollbackPreview;
-
-/// Health of an app, from its latest round alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
-    Healthy,
-    Degraded,
-    Down,
-    Unknown,
-    Healing,
-    Held,
-}
-
-impl Health {
-    /// Every word, for metrics.
-    pub const ALL: &[Self] = &[
-        Self::Healthy,
-        Self::Degraded,
-        Self::Down,
-        Self::Unknown,
-        Self::Healing,
-        Self::Held,
-    ];
-
-    /// The word people read.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "HEALTHY",
-            Self::Degraded => "DEGRADED",
-            Self::Down => "DOWN",
-            Self::Unknown => "UNKNOWN",
-            Self::Healing => "HEALING",
-            Self::Held => "HELD",
-        }
-    }
-}
-
-/// One app as the engine sees it now. A copy; reading it waits for nobody.
-#[derive(Debug, Clone)]
-pub struct AppView {
-    pub name: AppName,
-    pub host: HostName,
-    pub stack: StackName,
-    pub path: String,
-    pub url: Option<String>,
-    pub user: String,
-    pub health: Health,
-    pub mode: HealingMode,
-    /// `configured`, or who set it and why.
-    pub mode_origin: String,
-    pub breaker: BreakerStatus,
-    pub results: Vec<CheckResult>,
-    /// When `results` were read.
-    pub looked: Option<Moment>,
-    /// Why the last round could not be made.
-    pub unseen: Option<String>,
-    pub plan: Plan,
-    /// Not closed.
-    pub incidents: Vec<Incident>,
-    /// What comes next for each incident: `restart_app at 03:17, dwell 2/3`.
-    pub next: BTreeMap<IncidentId, String>,
-    /// Unfinished.
-    pub heals: Vec<Heal>,
-    pub mutes: Vec<Mute>,
-    /// When each approval that is pending was asked for.
-    pub approvals: Vec<Moment>,
-    pub backup_policy: BackupPolicy,
-    pub held: Option<Hold>,
-    pub due: Moment,
-}
-
-/// One action of an app's stack, for `actions`.
-#[derive(Debug, Clone)]
-pub struct ActionView {
-    pub name: ActionName,
-    pub title: String,
-    pub risk: Risk,
-    pub writes: Vec<String>,
-    pub proves: Vec<CheckName>,
-    /// Modes in which it may run alone.
-    pub alone_in: Vec<HealingMode>,
-}
-
-/// What happened, for the event stream.
-#[derive(Debug, Clone)]
-pub struct EventLine {
-    pub at: Moment,
-    /// `round`, `incident`, `heal`, `approval`, `breaker`, `hold`.
-    pub kind: &'static str,
-    pub app: Option<AppName>,
-    pub text: String,
-    pub heal: Option<HealId>,
-}
-
-/// Kinds of refusal; they decide the HTTP status and the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpErrorKind {
-    NotFound,
-    Forbidden,
-    /// Busy, stale, breaker open, needs approval, held.
-    Conflict,
-    Invalid,
-    Unavailable,
-}
-
-/// A refusal for people: a stable code, a sentence, and what to do next.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct OpError {
-    pub kind: OpErrorKind,
-    pub code: &'static str,
-    pub message: String,
-    pub hint: String,
-    /// The approval that was created or is needed.
-    pub approval: Option<Box<Approval>>,
-}
-
-impl OpError {
-    /// A refusal.
-    pub fn new(
-        kind: OpErrorKind,
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind,
-            code,
-            message: message.into(),
-            hint: hint.into(),
-            approval: None,
-        }
-    }
-}
-
-/// A person's wish for a heal.
-#[derive(Debug, Clone)]
-pub struct HealRequest {
-    pub action: ActionName,
-    pub params: Params,
-    pub reason: String,
-    pub dry_run: bool,
-}
-
-/// What became of it.
-#[derive(Debug, Clone)]
-pub enum HealAnswer {
-    /// Admitted; it goes on by itself.
-    Started(Box<Heal>),
-    /// What would run.
-    WouldRun {
-        action: Box<ResolvedAction>,
-        denials: Vec<String>,
-    },
-}
-
-/// A person's rollback.
-#[derive(Debug, Clone)]
-pub struct RollbackRequest {
-    pub backup: BackupId,
-    /// Digest of the preview that was confirmed.
-    pub digest: Digest,
-    pub exact: bool,
-    pub only: Vec<TreePath>,
-    pub reason: String,
-}
-
-type Answer<T> = oneshot::Sender<Result<T, OpError>>;
-
-/// Requests on an app's desk.
-#[derive(Debug)]
-pub(super) enum Request {
-    Diagnose {
-        answer: Answer<()>,
-    },
-    Heal {
-        request: HealRequest,
-        person: Person,
-        answer: Answer<HealAnswer>,
-    },
-    Approve {
-        id: ApprovalId,
-        digest: Digest,
-        reason: String,
-        person: Person,
-        answer: Answer<Approval>,
-    },
-    Reject {
-        id: ApprovalId,
-        reason: String,
-        person: Person,
-        answer: Answer<Approval>,
-    },
-    Preview {
-        backup: BackupId,
-        exact: bool,
-        only: Vec<TreePath>,
-        answer: Answer<RollbackPreview>,
-    },
-    Rollback {
-        request: RollbackRequest,
-        person: Person,
-        answer: Answer<Heal>,
-    },
-    Decide {
-        heal: HealId,
-        undo: bool,
-        reason: String,
-        person: Person,
-        answer: Answer<Heal>,
-    },
-    ResetBreaker {
-        reason: String,
-        person: Person,
-        answer: Answer<()>,
-    },
-    ForceBreaker {
-        state: Option<ForcedState>,
-        reason: String,
-        length: Option<Duration>,
-        person: Person,
-        answer: Answer<()>,
-    },
-    BackupNow {
-        reason: String,
-        person: Person,
-        answer: Answer<BackupRow>,
-    },
-    VerifyBackup {
-        backup: BackupId,
-        person: Person,
-        answer: Answer<BackupRow>,
-    },
-    DeleteBackup {
-        backup: BackupId,
-        reason: String,
-        person: Person,
-        answer: Answer<()>,
-    },
-    Mute {
-        check: CheckName,
-        length: Duration,
-        reason: String,
-        person: Person,
-        answer: Answer<()>,
-    },
-    Unmute {
-        check: CheckName,
-        person: Person,
-        answer: Answer<()>,
-    },
-    CloseIncident {
-        incident: IncidentId,
-        reason: String,
-        person: Person,
-        answer: Answer<()>,
-    },
-    /// Something outside the desk changed (a hold ended, a mode was set): look again.
-    Nudge,
-}
+pub use refusal::{OpError, OpErrorKind};
+pub(super) use refusal::{store_error, unknown, unknown_app};
+use request::Answer;
+pub(super) use request::Request;
+pub use request::{HealAnswer, HealRequest, RollbackRequest};
+pub use view::{ActionView, AppView, EventLine, Health};
 
 /// The engine, as others see it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -802,26 +546,4 @@ impl Handle {
             drop(desk.try_send(Request::Nudge)); // a full desk looks again anyway
         }
     }
-}
-
-pub(super) fn unknown_app(app: &AppName) -> OpError {
-    unknown("application", app.as_str(), "healerctl apps")
-}
-
-pub(super) fn unknown(what: &str, name: &str, list: &str) -> OpError {
-    OpError::new(
-        OpErrorKind::NotFound,
-        "unknown",
-        format!("There is no {what} `{name}`."),
-        format!("`{list}` shows what there is."),
-    )
-}
-
-pub(super) fn store_error(error: &crate::seam::StoreError) -> OpError {
-    OpError::new(
-        OpErrorKind::Unavailable,
-        "store",
-        format!("The store did not answer: {error}"),
-        "See the journal: `journalctl -u healerd`.",
-    )
 }
