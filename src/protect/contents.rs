@@ -56,33 +56,49 @@ pub(super) fn regular(entry: &EntryState) -> Option<u64> {
     }
 }
 
-/// What the warm index knows of these entries and the vault still holds.
-pub(super) async fn known(
+/// What the warm index knows and the vault still holds.
+pub(super) struct Known<'a> {
+    warm: &'a WarmIndex,
+    missing: HashSet<Digest>,
+}
+
+impl Known<'_> {
+    /// The content of the very file that was met again.
+    fn digest(&self, path: &TreePath, key: &StatKey) -> Option<Digest> {
+        self.warm
+            .get(path)
+            .filter(|(known, digest)| known == key && !self.missing.contains(digest))
+            .map(|(_, digest)| *digest)
+    }
+}
+
+/// Asks the vault about what the warm index knows of these entries.
+pub(super) async fn known<'a>(
     world: &World,
-    warm: &WarmIndex,
+    warm: &'a WarmIndex,
     manifests: [&Manifest; 2],
-) -> Result<HashMap<TreePath, (StatKey, Digest)>, ProtectError> {
-    let mut known: HashMap<TreePath, (StatKey, Digest)> = HashMap::new();
-    for (path, entry) in manifests.into_iter().flatten() {
-        if let (Some(entry), Some((key, digest))) = (entry, warm.get(path))
-            && entry.key == *key
-        {
-            known.insert(path.clone(), (*key, *digest));
-        }
+) -> Result<Known<'a>, ProtectError> {
+    let mut known = Known {
+        warm,
+        missing: HashSet::new(),
+    };
+    let mut digests: Vec<Digest> = manifests
+        .into_iter()
+        .flatten()
+        .filter_map(|(path, entry)| known.digest(path, &entry.as_ref()?.key))
+        .collect();
+    digests.sort_unstable();
+    digests.dedup();
+    if !digests.is_empty() {
+        known.missing = world.vault.missing(digests).await?;
     }
-    if known.is_empty() {
-        return Ok(known);
-    }
-    let digests: HashSet<Digest> = known.values().map(|(_, digest)| *digest).collect();
-    let missing = world.vault.missing(digests.into_iter().collect()).await?;
-    known.retain(|_, (_, digest)| !missing.contains(digest));
     Ok(known)
 }
 
 /// Fills in the digests that are known, and lists the files that must be read; one with several names once.
 pub(super) fn pulls(
     entries: &mut Manifest,
-    known: &HashMap<TreePath, (StatKey, Digest)>,
+    known: &Known<'_>,
     wanted: impl Fn(&TreePath) -> bool,
 ) -> Vec<Pull> {
     let mut pulls: Vec<Pull> = Vec::new();
@@ -95,8 +111,8 @@ pub(super) fn pulls(
         if !wanted(path) {
             continue;
         }
-        if let Some((_, found)) = known.get(path) {
-            *digest = Some(*found);
+        if let Some(found) = known.digest(path, &state.key) {
+            *digest = Some(found);
             continue;
         }
         if state.key.nlink > 1
@@ -194,7 +210,10 @@ pub(super) async fn remember(world: &World, app: &App, warm: WarmIndex, manifest
             && !racy(&entry.key, &manifest.taken)
         {
             let value = (entry.key, digest);
-            changed |= index.insert(path.clone(), value) != Some(value);
+            if index.get(path) != Some(&value) {
+                changed = true;
+                index.insert(path.clone(), value);
+            }
         }
     }
     while index.len() > WARM_MAX {

@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::probe::{self, Deadline};
 use crate::protocol::{Answer, BODY_BYTES_MAX, CheckProbes, Refusal, RefusalCode, Target};
 use crate::roots::Roots;
-use crate::tree::{Pattern, StatKey, TreePath};
+use crate::tree::{EntryState, Pattern, StatKey, TreePath};
 use crate::walk;
 use crate::witness::{check_id, refuse};
 
@@ -92,10 +92,15 @@ fn cut(roots: Vec<String>, page: walk::ListPage, bytes_max: usize) -> Answer {
             (None, Some(_)) => false,
             (None, None) => break,
         };
-        bytes += if entry_first {
-            entries.peek().map_or(0, json_length)
+        // Brackets and commas beside.
+        bytes += 8 + if entry_first {
+            entries.peek().map_or(0, |(path, state)| {
+                path.json_bytes_max() + state.as_ref().map_or(4, EntryState::json_bytes_max)
+            })
         } else {
-            unreadable.peek().map_or(0, json_length)
+            unreadable
+                .peek()
+                .map_or(0, |(path, reason)| path.json_bytes_max() + 6 * reason.len())
         };
         if bytes > bytes_max && !(kept.is_empty() && told.is_empty()) {
             return Answer::List {
@@ -131,11 +136,6 @@ pub(super) fn read(
     let roots = Roots::open(target)?;
     let (bytes, end) = walk::read(&roots, path, expect, offset, capped(budget))?;
     Ok((Answer::Read { end }, bytes))
-}
-
-/// Bytes that a value takes as JSON, with its comma.
-fn json_length(value: &impl serde::Serialize) -> usize {
-    serde_json::to_vec(value).map_or(0, |bytes| bytes.len() + 1)
 }
 
 fn capped(budget: u32) -> usize {
