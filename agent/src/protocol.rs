@@ -142,6 +142,12 @@ pub enum Request {
         offset: u64,
         budget: u32,
     },
+    /// Whole regular files, each of which must still be the one described, in order and as far as `budget` goes.
+    ReadMany {
+        target: Target,
+        files: Vec<(TreePath, StatKey)>,
+        budget: u32,
+    },
     /// Starts an action. At most once per heal, judged by the witness.
     Start(Box<Start>),
     /// The witness's state; waits up to `wait_ms` for the action to end.
@@ -272,6 +278,11 @@ pub enum Answer {
     /// Body: the bytes. `end`: the file ends here and was the same file to the end.
     Read {
         end: bool,
+    },
+    /// Body: the contents, one after the other. A length for each file that was come to; `None`: it could not be read so,
+    /// and [`Request::Read`] tells why.
+    ReadMany {
+        lengths: Vec<Option<u32>>,
     },
     Started,
     Witness(WitnessState),

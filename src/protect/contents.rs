@@ -11,7 +11,7 @@ use crate::model::app::App;
 use crate::model::backup::BackupManifest;
 use crate::model::time::Moment;
 use crate::seam::vault::WarmIndex;
-use crate::seam::{VaultError, World};
+use crate::seam::{HostError, VaultError, World};
 
 /// How often a file that changed while it was read is tried again.
 const CHANGED_RETRIES: u32 = 3;
@@ -20,6 +20,14 @@ const WARM_MAX: usize = 200_000;
 /// A file changed so shortly before the backup may change again within the same tick of the host's clock, so its key
 /// proves nothing; it is read again the next time. As git does for its index.
 const RACY: Duration = Duration::from_secs(3);
+
+/// Files up to this size travel together, as long as there are several.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// Together they have at most so many bytes, and so many paths in the request.
+const GROUP_BYTES_MAX: u64 = 128 << 10;
+const GROUP_FILES_MAX: usize = 64;
+/// Fewer small files are pulled one by one.
+const GROUPED_FROM: usize = 32;
 
 /// A file whose content is wanted, under all its names.
 pub(super) struct Pull {
@@ -129,6 +137,100 @@ pub(super) fn pulls(
         });
     }
     pulls
+}
+
+/// Files that are pulled with one request: many small ones, or one.
+pub(super) fn groups(pulls: Vec<Pull>) -> Vec<Vec<Pull>> {
+    let is_small = |pull: &Pull| regular(&pull.state).is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+    if pulls.iter().filter(|pull| is_small(pull)).count() < GROUPED_FROM {
+        return pulls.into_iter().map(|pull| vec![pull]).collect();
+    }
+    let mut groups = Vec::new();
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for pull in pulls {
+        if !is_small(&pull) {
+            groups.push(vec![pull]);
+            continue;
+        }
+        let size = regular(&pull.state).unwrap_or(0);
+        if bytes + size > GROUP_BYTES_MAX || group.len() >= GROUP_FILES_MAX {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
+        }
+        bytes += size;
+        group.push(pull);
+    }
+    if !group.is_empty() {
+        groups.push(group);
+    }
+    groups
+}
+
+/// Pulls a group. What cannot come with the others comes alone.
+pub(super) async fn fetch_group(
+    world: &World,
+    reach: &Reach<'_>,
+    group: Vec<Pull>,
+) -> Vec<Result<Pulled, (TreePath, PullError)>> {
+    let mut done = Vec::with_capacity(group.len());
+    let mut left = group;
+    while left.len() > 1 {
+        let files: Vec<_> = left
+            .iter()
+            .filter_map(|pull| Some((pull.paths.first()?.clone(), pull.state.key)))
+            .collect();
+        if files.len() < left.len() {
+            break; // every pull has a path
+        }
+        let contents = match reach.read_many(&files).await {
+            Ok(contents) => contents,
+            Err(ProtectError::Host(HostError::Refused { .. })) => break, // each alone says why
+            Err(error) => {
+                done.extend(failed(&left, PullError::Other(error)));
+                return done;
+            }
+        };
+        let rest = left.split_off(contents.len());
+        let (mut whole, mut bytes) = (Vec::new(), Vec::new());
+        for (pull, content) in std::mem::replace(&mut left, rest).into_iter().zip(contents) {
+            match content {
+                Some(content) => {
+                    whole.push(pull);
+                    bytes.push(content);
+                }
+                None => done.push(fetch(world, reach, pull).await),
+            }
+        }
+        match world.vault.store_many(bytes).await {
+            Ok(stored) => done.extend(whole.into_iter().zip(stored).map(
+                |(Pull { paths, mut state }, (digest, stored_bytes))| {
+                    state.content = Content::File {
+                        size: state.key.size,
+                        digest: Some(digest),
+                    };
+                    Ok(Pulled {
+                        paths,
+                        state: Some(state),
+                        stored_bytes,
+                    })
+                },
+            )),
+            Err(error) => {
+                done.extend(failed(&whole, PullError::Other(error.into())));
+                return done;
+            }
+        }
+    }
+    for pull in left {
+        done.push(fetch(world, reach, pull).await);
+    }
+    done
+}
+
+/// One error for all of a group: whoever gets it gives up.
+fn failed(pulls: &[Pull], error: PullError) -> Option<Result<Pulled, (TreePath, PullError)>> {
+    let path = pulls.first()?.paths.first()?.clone();
+    Some(Err((path, error)))
 }
 
 /// Pulls one file; one that changes meanwhile is looked at again.

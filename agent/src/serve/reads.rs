@@ -3,7 +3,7 @@
 //! A root agent looks at the metadata that its allow list covers, because that is what it may have to give back, and
 //! at nothing else: it runs no probes and reads no contents.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::Shared;
@@ -136,6 +136,38 @@ pub(super) fn read(
     let roots = Roots::open(target)?;
     let (bytes, end) = walk::read(&roots, path, expect, offset, capped(budget))?;
     Ok((Answer::Read { end }, bytes))
+}
+
+/// Whole files as long as they fit. What is wrong with one of them costs the others nothing.
+pub(super) fn read_many(
+    shared: &Shared,
+    target: &Target,
+    files: &[(TreePath, StatKey)],
+    budget: u32,
+    cancelled: &AtomicBool,
+) -> Answered {
+    only_app(shared, "read contents")?;
+    let roots = Roots::open(target)?;
+    let budget = capped(budget);
+    let (mut body, mut lengths) = (Vec::new(), Vec::new());
+    for (path, expect) in files {
+        let left = budget.saturating_sub(body.len());
+        let fits = usize::try_from(expect.size).is_ok_and(|size| size <= left);
+        if cancelled.load(Ordering::Relaxed) || (!fits && !body.is_empty()) {
+            break; // asked for again
+        }
+        let read = if fits {
+            walk::read(&roots, path, *expect, 0, left).ok()
+        } else {
+            None
+        };
+        lengths.push(read.and_then(|(bytes, end)| {
+            let length = u32::try_from(bytes.len()).ok().filter(|_| end)?;
+            body.extend_from_slice(&bytes);
+            Some(length)
+        }));
+    }
+    Ok((Answer::ReadMany { lengths }, body))
 }
 
 fn capped(budget: u32) -> usize {
