@@ -3,6 +3,9 @@
 //! Pure. A frame is `u32` length (big endian, of everything after it, at most 1 MiB), `u64` request id, `u32` length
 //! of the header, the JSON header, raw bytes to the end. The daemon pulls: an agent sends nothing that was not asked
 //! for with an offset and a budget. Versions must be equal; a mismatch is answered, not guessed around.
+//!
+//! Verbs, answers and states stand outside of what they bear (`{"room": {"path": "…"}}`), so that a reader knows the type
+//! before the first field and builds no tree of values in between.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +16,7 @@ use crate::step::Step;
 use crate::tree::{Digest, Effect, EntryState, Pattern, StatKey, TreePath};
 
 /// Matched exactly by both sides.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything after the length word of one frame.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -112,7 +115,7 @@ pub struct Target {
 
 /// Requests. `deadline_ms` is counted from arrival.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// First on every connection.
     Hello { version: u32, owner: String },
@@ -137,6 +140,12 @@ pub enum Request {
         path: TreePath,
         expect: StatKey,
         offset: u64,
+        budget: u32,
+    },
+    /// Whole regular files, each of which must still be the one described, in order and as far as `budget` goes.
+    ReadMany {
+        target: Target,
+        files: Vec<(TreePath, StatKey)>,
         budget: u32,
     },
     /// Starts an action. At most once per heal, judged by the witness.
@@ -250,7 +259,7 @@ pub struct UndoItem {
 
 /// Answers, one per request, with the request's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     Hello(Hello),
     /// The real directories come first, so that a moved release link is noticed.
@@ -269,6 +278,11 @@ pub enum Answer {
     /// Body: the bytes. `end`: the file ends here and was the same file to the end.
     Read {
         end: bool,
+    },
+    /// Body: the contents, one after the other. A length for each file that was come to; `None`: it could not be read so,
+    /// and [`Request::Read`] tells why.
+    ReadMany {
+        lengths: Vec<Option<u32>>,
     },
     Started,
     Witness(WitnessState),
@@ -354,7 +368,7 @@ pub enum RefusalCode {
 
 /// What the target's own record says about a heal's action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum WitnessState {
     /// Nothing was ever recorded here.
     Absent,

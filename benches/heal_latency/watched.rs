@@ -90,7 +90,7 @@ const fn name_of(request: &Request) -> &'static str {
         Request::Hello { .. } => "agent: hello",
         Request::Round { .. } => "agent: round",
         Request::List { .. } => "agent: list",
-        Request::Read { .. } => "agent: read",
+        Request::Read { .. } | Request::ReadMany { .. } => "agent: read",
         Request::Start(_) => STARTED,
         Request::Look { .. } => "agent: look",
         Request::Room { .. } => "agent: room",

@@ -91,7 +91,9 @@ fn decide_once_each(input: &DecisionInput<'_>) -> Decision {
         match choose::choose(input, result, &scope, &mut report) {
             Chosen::Action(choice) => drafts.add(input, place, result, choice, &scope),
             Chosen::Nothing(reason) => {
-                report.lines.push(format!("{}: {reason}", result.check));
+                report
+                    .lines
+                    .push([result.check.as_str(), ": ", &reason].concat());
                 cannot.push(crate::model::plan::CannotHeal {
                     check: result.check.clone(),
                     status: result.status,

@@ -1,7 +1,7 @@
 //! From answers to a plan: one item per action and parameters, what may run alone, and in which order.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::choose::Choice;
 use super::{DecisionInput, Report};
@@ -16,11 +16,14 @@ use crate::model::word::{MatchKind, Risk, Status};
 /// The results with each check once, when a caller gave some several times: the worst counts, and a symptom counts more
 /// than not knowing. `None`: they are so already.
 pub(super) fn without_twins(results: &[CheckResult]) -> Option<Vec<CheckResult>> {
-    let mut sorted: Vec<&CheckResult> = results.iter().collect();
-    sorted.sort_unstable_by(|a, b| a.check.cmp(&b.check));
-    if sorted.windows(2).all(|pair| pair[0].check != pair[1].check) {
+    let mut seen = HashSet::with_capacity(results.len());
+    if results
+        .iter()
+        .all(|result| seen.insert(result.check.as_str()))
+    {
         return None;
     }
+    let mut sorted: Vec<&CheckResult> = results.iter().collect();
     sorted.sort_by(|a, b| {
         (&a.check, !a.status.is_bad())
             .cmp(&(&b.check, !b.status.is_bad()))
@@ -35,16 +38,19 @@ pub(super) fn bad_results<'a>(
     input: &DecisionInput<'a>,
     report: &mut Report,
 ) -> Vec<((usize, &'a CheckName), &'a CheckResult)> {
-    let mut bad: Vec<_> = input
-        .results
-        .iter()
-        .filter(|result| result.status.is_bad())
-        .map(|result| {
-            let place = input.stack.check_place(&result.check).unwrap_or(usize::MAX);
-            ((place, &result.check), result)
-        })
-        .collect();
-    bad.sort_by_key(|(key, _)| *key);
+    let mut bad = Vec::with_capacity(input.results.len());
+    bad.extend(
+        input
+            .results
+            .iter()
+            .filter(|result| result.status.is_bad())
+            .map(|result| {
+                let place = input.stack.check_place(&result.check).unwrap_or(usize::MAX);
+                ((place, &result.check), result)
+            }),
+    );
+    // Each check stands once, so the keys differ.
+    bad.sort_unstable_by_key(|(key, _)| *key);
     bad.retain(|(_, result)| {
         let why = if input.muted.contains(&result.check) {
             "muted"
@@ -83,13 +89,16 @@ struct Draft<'a> {
     item: PlanItem,
     /// How each of the item's checks came to it.
     matches: Vec<MatchKind>,
+    /// An earlier draft of the same action with other parameters.
+    same_action: Option<usize>,
 }
 
 /// Items while they are collected.
 #[derive(Default)]
 pub(super) struct Drafts<'a> {
     drafts: Vec<Draft<'a>>,
-    by_action: HashMap<usize, Vec<usize>>,
+    /// The last draft of each action.
+    by_action: HashMap<usize, usize>,
 }
 
 impl<'a> Drafts<'a> {
@@ -110,11 +119,13 @@ impl<'a> Drafts<'a> {
         };
         let risk = effective_risk(input.stack, choice.action, checks, scope, input.policy);
         let unavailable = result.availability && result.status == Status::Fail;
-        let known = self.by_action.entry(choice.place).or_default();
-        let same = known.iter().find_map(|at| {
-            let draft = self.drafts.get(*at)?;
-            (draft.item.params == params).then_some(*at)
-        });
+        let last = self.by_action.get(&choice.place).copied();
+        let mut same = last;
+        while let Some(draft) = same.and_then(|at| self.drafts.get(at))
+            && draft.item.params != params
+        {
+            same = draft.same_action;
+        }
         if let Some(draft) = same.and_then(|at| self.drafts.get_mut(at)) {
             let item = &mut draft.item;
             item.checks.push(result.check.clone());
@@ -132,11 +143,12 @@ impl<'a> Drafts<'a> {
             }
             return;
         }
-        known.push(self.drafts.len());
+        self.by_action.insert(choice.place, self.drafts.len());
         self.drafts.push(Draft {
             place: choice.place,
             action: choice.action,
             matches: vec![choice.matched],
+            same_action: last,
             item: PlanItem {
                 action: choice.action.name.clone(),
                 params,
@@ -173,40 +185,52 @@ impl<'a> Drafts<'a> {
                 ))
         });
         let drafts = after_what_they_need(self.drafts);
+        let rivals = rivals(&drafts);
         let (mut alone, mut ask) = (Vec::new(), Vec::new());
-        // An action's conflicts, seen from either side, with the earlier one's name.
-        let mut earlier: BTreeMap<&ActionName, &ActionName> = BTreeMap::new();
-        for draft in &drafts {
+        for (mut draft, rival) in drafts.into_iter().zip(rivals) {
             let action = draft.action;
-            let rival = earlier.get(&action.name).copied().or_else(|| {
-                drafts
-                    .iter()
-                    .take_while(|other| other.place != draft.place)
-                    .map(|other| &other.action.name)
-                    .find(|name| action.conflicts.contains(name))
-            });
-            for conflict in &action.conflicts {
-                earlier.entry(conflict).or_insert(&action.name);
-            }
-            let mut item = draft.item.clone();
             let bar = input
                 .bars
                 .iter()
                 .find(|bar| bar.action == action.name && bar.version == action.version);
-            let blocked = verdict(input, &item)
+            let blocked = verdict(input, &draft.item)
                 .or_else(|| bar.map(|bar| format!("it was undone here before ({})", bar.reason)));
             let blocked = blocked.or_else(|| {
                 rival.map(|name| format!("it conflicts with {name}, which comes before it"))
             });
-            item.reason = reason(draft, input, blocked.as_deref());
+            draft.item.reason = reason(&draft, input, blocked.as_deref());
             if blocked.is_some() {
-                ask.push(item);
+                ask.push(draft.item);
             } else {
-                alone.push(item);
+                alone.push(draft.item);
             }
         }
         (alone, ask)
     }
+}
+
+/// For each item an earlier one that it conflicts with, whichever of the two says so.
+fn rivals<'a>(drafts: &[Draft<'a>]) -> Vec<Option<&'a ActionName>> {
+    let mut declared: BTreeMap<&ActionName, &ActionName> = BTreeMap::new();
+    drafts
+        .iter()
+        .map(|draft| {
+            let action = draft.action;
+            let conflicts = &action.conflicts;
+            let rival = declared.get(&action.name).copied().or_else(|| {
+                let earlier = if conflicts.is_empty() { &[] } else { drafts };
+                earlier
+                    .iter()
+                    .take_while(|other| other.place != draft.place)
+                    .map(|other| &other.action.name)
+                    .find(|name| conflicts.contains(name))
+            });
+            for conflict in conflicts {
+                declared.entry(conflict).or_insert(&action.name);
+            }
+            rival
+        })
+        .collect()
 }
 
 /// Why an item may not run alone; `None`: it may.
@@ -240,7 +264,7 @@ const fn how(matched: MatchKind) -> &'static str {
 }
 
 fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(160);
     for kind in MatchKind::ALL {
         let how = match kind {
             MatchKind::Declared => "declared remedy of ",
@@ -287,10 +311,13 @@ fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -
 
 /// Moves an item behind those that heal what its preconditions need (`checks.X = "PASS"`), else keeps the order.
 fn after_what_they_need(drafts: Vec<Draft<'_>>) -> Vec<Draft<'_>> {
-    let mut healed: BTreeMap<CheckName, usize> = BTreeMap::new();
+    if drafts.iter().all(|draft| draft.action.requires.is_none()) {
+        return drafts;
+    }
+    let mut healed: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, draft) in drafts.iter().enumerate() {
         for check in &draft.item.checks {
-            healed.insert(check.clone(), at);
+            healed.insert(check.as_str(), at);
         }
     }
     let needs: Vec<Vec<usize>> = drafts

@@ -11,7 +11,7 @@ use healer_agent::protocol::{WriteKind, WriteMember};
 use healer_agent::tree::{Pattern, TreePath};
 
 use super::base::Base;
-use super::contents::{Pull, fetch, known, pulls, regular, remember, settle, stored};
+use super::contents::{Pull, fetch_group, groups, known, pulls, regular, remember, settle, stored};
 use super::error::ProtectError;
 use super::reach::{PullError, Reach};
 use super::retention;
@@ -24,7 +24,7 @@ use crate::model::policy::BackupPolicy;
 use crate::seam::vault::WarmIndex;
 use crate::seam::{Login, VaultError, World};
 
-/// Files pulled at the same time: hides the way to a distant host, and keeps memory to a few MiB.
+/// Requests for contents under way at the same time: hides the way to a distant host, and keeps memory to a few MiB.
 const PULLS: usize = 16;
 
 /// What a backup may take and needs.
@@ -197,9 +197,10 @@ async fn take(
 
     let mut stored_bytes = 0_u64;
     {
-        let mut results = stream::iter(write_pulls)
-            .map(|pull| fetch(world, &reach, pull))
-            .buffer_unordered(PULLS);
+        let mut results = stream::iter(groups(write_pulls))
+            .map(|group| fetch_group(world, &reach, group))
+            .buffer_unordered(PULLS)
+            .flat_map(stream::iter);
         while let Some(pulled) = results
             .try_next()
             .await
@@ -215,9 +216,10 @@ async fn take(
         }
     }
     {
-        let mut results = stream::iter(base_pulls)
-            .map(|pull| fetch(world, &app_reach, pull))
-            .buffer_unordered(PULLS);
+        let mut results = stream::iter(groups(base_pulls))
+            .map(|group| fetch_group(world, &app_reach, group))
+            .buffer_unordered(PULLS)
+            .flat_map(stream::iter);
         while let Some(result) = results.next().await {
             match result {
                 Ok(pulled) => {

@@ -11,7 +11,7 @@ use crate::model::app::App;
 use crate::model::backup::BackupManifest;
 use crate::model::time::Moment;
 use crate::seam::vault::WarmIndex;
-use crate::seam::{VaultError, World};
+use crate::seam::{HostError, VaultError, World};
 
 /// How often a file that changed while it was read is tried again.
 const CHANGED_RETRIES: u32 = 3;
@@ -20,6 +20,14 @@ const WARM_MAX: usize = 200_000;
 /// A file changed so shortly before the backup may change again within the same tick of the host's clock, so its key
 /// proves nothing; it is read again the next time. As git does for its index.
 const RACY: Duration = Duration::from_secs(3);
+
+/// Files up to this size travel together, as long as there are several.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// Together they have at most so many bytes, and so many paths in the request.
+const GROUP_BYTES_MAX: u64 = 128 << 10;
+const GROUP_FILES_MAX: usize = 64;
+/// Fewer small files are pulled one by one.
+const GROUPED_FROM: usize = 32;
 
 /// A file whose content is wanted, under all its names.
 pub(super) struct Pull {
@@ -56,33 +64,49 @@ pub(super) fn regular(entry: &EntryState) -> Option<u64> {
     }
 }
 
-/// What the warm index knows of these entries and the vault still holds.
-pub(super) async fn known(
+/// What the warm index knows and the vault still holds.
+pub(super) struct Known<'a> {
+    warm: &'a WarmIndex,
+    missing: HashSet<Digest>,
+}
+
+impl Known<'_> {
+    /// The content of the very file that was met again.
+    fn digest(&self, path: &TreePath, key: &StatKey) -> Option<Digest> {
+        self.warm
+            .get(path)
+            .filter(|(known, digest)| known == key && !self.missing.contains(digest))
+            .map(|(_, digest)| *digest)
+    }
+}
+
+/// Asks the vault about what the warm index knows of these entries.
+pub(super) async fn known<'a>(
     world: &World,
-    warm: &WarmIndex,
+    warm: &'a WarmIndex,
     manifests: [&Manifest; 2],
-) -> Result<HashMap<TreePath, (StatKey, Digest)>, ProtectError> {
-    let mut known: HashMap<TreePath, (StatKey, Digest)> = HashMap::new();
-    for (path, entry) in manifests.into_iter().flatten() {
-        if let (Some(entry), Some((key, digest))) = (entry, warm.get(path))
-            && entry.key == *key
-        {
-            known.insert(path.clone(), (*key, *digest));
-        }
+) -> Result<Known<'a>, ProtectError> {
+    let mut known = Known {
+        warm,
+        missing: HashSet::new(),
+    };
+    let mut digests: Vec<Digest> = manifests
+        .into_iter()
+        .flatten()
+        .filter_map(|(path, entry)| known.digest(path, &entry.as_ref()?.key))
+        .collect();
+    digests.sort_unstable();
+    digests.dedup();
+    if !digests.is_empty() {
+        known.missing = world.vault.missing(digests).await?;
     }
-    if known.is_empty() {
-        return Ok(known);
-    }
-    let digests: HashSet<Digest> = known.values().map(|(_, digest)| *digest).collect();
-    let missing = world.vault.missing(digests.into_iter().collect()).await?;
-    known.retain(|_, (_, digest)| !missing.contains(digest));
     Ok(known)
 }
 
 /// Fills in the digests that are known, and lists the files that must be read; one with several names once.
 pub(super) fn pulls(
     entries: &mut Manifest,
-    known: &HashMap<TreePath, (StatKey, Digest)>,
+    known: &Known<'_>,
     wanted: impl Fn(&TreePath) -> bool,
 ) -> Vec<Pull> {
     let mut pulls: Vec<Pull> = Vec::new();
@@ -95,8 +119,8 @@ pub(super) fn pulls(
         if !wanted(path) {
             continue;
         }
-        if let Some((_, found)) = known.get(path) {
-            *digest = Some(*found);
+        if let Some(found) = known.digest(path, &state.key) {
+            *digest = Some(found);
             continue;
         }
         if state.key.nlink > 1
@@ -113,6 +137,100 @@ pub(super) fn pulls(
         });
     }
     pulls
+}
+
+/// Files that are pulled with one request: many small ones, or one.
+pub(super) fn groups(pulls: Vec<Pull>) -> Vec<Vec<Pull>> {
+    let is_small = |pull: &Pull| regular(&pull.state).is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+    if pulls.iter().filter(|pull| is_small(pull)).count() < GROUPED_FROM {
+        return pulls.into_iter().map(|pull| vec![pull]).collect();
+    }
+    let mut groups = Vec::new();
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for pull in pulls {
+        if !is_small(&pull) {
+            groups.push(vec![pull]);
+            continue;
+        }
+        let size = regular(&pull.state).unwrap_or(0);
+        if bytes + size > GROUP_BYTES_MAX || group.len() >= GROUP_FILES_MAX {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
+        }
+        bytes += size;
+        group.push(pull);
+    }
+    if !group.is_empty() {
+        groups.push(group);
+    }
+    groups
+}
+
+/// Pulls a group. What cannot come with the others comes alone.
+pub(super) async fn fetch_group(
+    world: &World,
+    reach: &Reach<'_>,
+    group: Vec<Pull>,
+) -> Vec<Result<Pulled, (TreePath, PullError)>> {
+    let mut done = Vec::with_capacity(group.len());
+    let mut left = group;
+    while left.len() > 1 {
+        let files: Vec<_> = left
+            .iter()
+            .filter_map(|pull| Some((pull.paths.first()?.clone(), pull.state.key)))
+            .collect();
+        if files.len() < left.len() {
+            break; // every pull has a path
+        }
+        let contents = match reach.read_many(&files).await {
+            Ok(contents) => contents,
+            Err(ProtectError::Host(HostError::Refused { .. })) => break, // each alone says why
+            Err(error) => {
+                done.extend(failed(&left, PullError::Other(error)));
+                return done;
+            }
+        };
+        let rest = left.split_off(contents.len());
+        let (mut whole, mut bytes) = (Vec::new(), Vec::new());
+        for (pull, content) in std::mem::replace(&mut left, rest).into_iter().zip(contents) {
+            match content {
+                Some(content) => {
+                    whole.push(pull);
+                    bytes.push(content);
+                }
+                None => done.push(fetch(world, reach, pull).await),
+            }
+        }
+        match world.vault.store_many(bytes).await {
+            Ok(stored) => done.extend(whole.into_iter().zip(stored).map(
+                |(Pull { paths, mut state }, (digest, stored_bytes))| {
+                    state.content = Content::File {
+                        size: state.key.size,
+                        digest: Some(digest),
+                    };
+                    Ok(Pulled {
+                        paths,
+                        state: Some(state),
+                        stored_bytes,
+                    })
+                },
+            )),
+            Err(error) => {
+                done.extend(failed(&whole, PullError::Other(error.into())));
+                return done;
+            }
+        }
+    }
+    for pull in left {
+        done.push(fetch(world, reach, pull).await);
+    }
+    done
+}
+
+/// One error for all of a group: whoever gets it gives up.
+fn failed(pulls: &[Pull], error: PullError) -> Option<Result<Pulled, (TreePath, PullError)>> {
+    let path = pulls.first()?.paths.first()?.clone();
+    Some(Err((path, error)))
 }
 
 /// Pulls one file; one that changes meanwhile is looked at again.
@@ -194,7 +312,10 @@ pub(super) async fn remember(world: &World, app: &App, warm: WarmIndex, manifest
             && !racy(&entry.key, &manifest.taken)
         {
             let value = (entry.key, digest);
-            changed |= index.insert(path.clone(), value) != Some(value);
+            if index.get(path) != Some(&value) {
+                changed = true;
+                index.insert(path.clone(), value);
+            }
         }
     }
     while index.len() > WARM_MAX {

@@ -234,6 +234,45 @@ impl<'a> Reach<'a> {
         }
     }
 
+    /// Whole small files, in order, as far as one answer goes. `None`: this one must be pulled alone.
+    pub(super) async fn read_many(
+        &self,
+        files: &[(TreePath, StatKey)],
+    ) -> Result<Vec<Option<Vec<u8>>>, ProtectError> {
+        let request = |_| Request::ReadMany {
+            target: self.target.clone(),
+            files: files.to_vec(),
+            budget: u32::try_from(BODY_BYTES_MAX).unwrap_or(u32::MAX),
+        };
+        let reply = self.ask(request, Vec::new()).await?;
+        let Answer::ReadMany { lengths } = reply.answer else {
+            return Err(self.strange());
+        };
+        if lengths.is_empty() || lengths.len() > files.len() {
+            return Err(self.strange());
+        }
+        let mut rest = reply.body.as_slice();
+        let mut contents = Vec::with_capacity(lengths.len());
+        for (length, (_, expect)) in lengths.into_iter().zip(files) {
+            let Some(length) = length else {
+                contents.push(None);
+                continue;
+            };
+            let (content, left) = usize::try_from(length)
+                .ok()
+                .filter(|_| u64::from(length) == expect.size)
+                .and_then(|length| rest.split_at_checked(length))
+                .ok_or_else(|| self.strange())?;
+            contents.push(Some(content.to_vec()));
+            rest = left;
+        }
+        if rest.is_empty() {
+            Ok(contents)
+        } else {
+            Err(self.strange())
+        }
+    }
+
     /// A small file's whole content.
     pub(super) async fn read(
         &self,

@@ -58,6 +58,22 @@ pub trait Vault: Send + Sync {
     /// Begins a content.
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn BlobSink>, VaultError>>;
 
+    /// Stores whole contents, as [`Vault::begin`] would one by one. Digest and added bytes of each, in order.
+    fn store_many(
+        &self,
+        contents: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<(Digest, u64)>, VaultError>> {
+        Box::pin(async move {
+            let mut stored = Vec::with_capacity(contents.len());
+            for content in contents {
+                let mut sink = self.begin().await?;
+                sink.write(&content).await?;
+                stored.push(sink.finish().await?);
+            }
+            Ok(stored)
+        })
+    }
+
     /// Opens a content.
     fn open(&self, digest: Digest) -> BoxFuture<'_, Result<Box<dyn BlobSource>, VaultError>>;
 

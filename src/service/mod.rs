@@ -24,7 +24,7 @@ use crate::protect::vault::{DirVault, Place};
 use crate::record::store::{Limits, SqliteStore};
 use crate::seam::notify::Notice;
 use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Store, World, Write};
-use crate::system::{CronPulse, OsRandom, RealClock, Signal, Signals};
+use crate::system::{self, CronPulse, OsRandom, RealClock, Signal, Signals};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::{self, Metrics, Success};
 use crate::telemetry::sd::{self, Part, Progress};
@@ -174,6 +174,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         }));
     }
     let status = |count: usize| format!("watching {count} applications");
+    system::hand_back_program();
     sd::ready(&status(setup.apps.len()));
     tracing::info!(apps = setup.apps.len(), "daemon ready");
 

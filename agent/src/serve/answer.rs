@@ -40,6 +40,7 @@ pub(super) fn time(request: &Request) -> Option<Duration> {
         | Request::CancelAction { .. } => None,
         Request::Hello { .. }
         | Request::Read { .. }
+        | Request::ReadMany { .. }
         | Request::Output { .. }
         | Request::Effects { .. }
         | Request::Room { .. }
@@ -97,6 +98,11 @@ pub(super) fn answer(
             offset,
             budget,
         } => reads::read(shared, &target, &path, expect, offset, budget),
+        Request::ReadMany {
+            target,
+            files,
+            budget,
+        } => reads::read_many(shared, &target, &files, budget, cancelled),
         Request::Room { path } => room::room(&path).map(plain),
         Request::Look { heal, wait_ms } => {
             changes::look(shared, &heal, wait_ms.min(LOOK_WAIT_MS_MAX), cancelled).map(plain)

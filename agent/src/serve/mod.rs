@@ -172,6 +172,7 @@ impl Shared {
             Request::Round { .. }
             | Request::List { .. }
             | Request::Read { .. }
+            | Request::ReadMany { .. }
             | Request::Start(_)
             | Request::Look { .. }
             | Request::Output { .. }

@@ -3,7 +3,7 @@
 //! A root agent looks at the metadata that its allow list covers, because that is what it may have to give back, and
 //! at nothing else: it runs no probes and reads no contents.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::Shared;
@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::probe::{self, Deadline};
 use crate::protocol::{Answer, BODY_BYTES_MAX, CheckProbes, Refusal, RefusalCode, Target};
 use crate::roots::Roots;
-use crate::tree::{Pattern, StatKey, TreePath};
+use crate::tree::{EntryState, Pattern, StatKey, TreePath};
 use crate::walk;
 use crate::witness::{check_id, refuse};
 
@@ -92,10 +92,15 @@ fn cut(roots: Vec<String>, page: walk::ListPage, bytes_max: usize) -> Answer {
             (None, Some(_)) => false,
             (None, None) => break,
         };
-        bytes += if entry_first {
-            entries.peek().map_or(0, json_length)
+        // Brackets and commas beside.
+        bytes += 8 + if entry_first {
+            entries.peek().map_or(0, |(path, state)| {
+                path.json_bytes_max() + state.as_ref().map_or(4, EntryState::json_bytes_max)
+            })
         } else {
-            unreadable.peek().map_or(0, json_length)
+            unreadable
+                .peek()
+                .map_or(0, |(path, reason)| path.json_bytes_max() + 6 * reason.len())
         };
         if bytes > bytes_max && !(kept.is_empty() && told.is_empty()) {
             return Answer::List {
@@ -133,9 +138,36 @@ pub(super) fn read(
     Ok((Answer::Read { end }, bytes))
 }
 
-/// Bytes that a value takes as JSON, with its comma.
-fn json_length(value: &impl serde::Serialize) -> usize {
-    serde_json::to_vec(value).map_or(0, |bytes| bytes.len() + 1)
+/// Whole files as long as they fit. What is wrong with one of them costs the others nothing.
+pub(super) fn read_many(
+    shared: &Shared,
+    target: &Target,
+    files: &[(TreePath, StatKey)],
+    budget: u32,
+    cancelled: &AtomicBool,
+) -> Answered {
+    only_app(shared, "read contents")?;
+    let roots = Roots::open(target)?;
+    let budget = capped(budget);
+    let (mut body, mut lengths) = (Vec::new(), Vec::new());
+    for (path, expect) in files {
+        let left = budget.saturating_sub(body.len());
+        let fits = usize::try_from(expect.size).is_ok_and(|size| size <= left);
+        if cancelled.load(Ordering::Relaxed) || (!fits && !body.is_empty()) {
+            break; // asked for again
+        }
+        let read = if fits {
+            walk::read(&roots, path, *expect, 0, left).ok()
+        } else {
+            None
+        };
+        lengths.push(read.and_then(|(bytes, end)| {
+            let length = u32::try_from(bytes.len()).ok().filter(|_| end)?;
+            body.extend_from_slice(&bytes);
+            Some(length)
+        }));
+    }
+    Ok((Answer::ReadMany { lengths }, body))
 }
 
 fn capped(budget: u32) -> usize {

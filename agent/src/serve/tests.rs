@@ -66,16 +66,16 @@ fn framed(id: u64, header: &[u8], body: &[u8]) -> Vec<u8> {
 /// Headers that are requests, nearly requests, and nothing of the kind.
 fn header() -> impl Strategy<Value = Vec<u8>> {
     let some = [
-        r#"{"verb":"hello","version":1,"owner":"x"}"#,
-        r#"{"verb":"hello","version":9,"owner":"x"}"#,
-        r#"{"verb":"look","heal":"../../etc","wait_ms":0}"#,
-        r#"{"verb":"output","heal":"h1","step":4294967295,"offset":18446744073709551615,"budget":4294967295}"#,
-        r#"{"verb":"settle","heal":"h1","fence":18446744073709551615}"#,
-        r#"{"verb":"forget","heal":"h1","witness":true}"#,
-        r#"{"verb":"cancel","id":1}"#,
-        r#"{"verb":"room","path":"/proc/self/fd"}"#,
-        r#"{"verb":"round","target":{"root":"/nonexistent","uid":1,"gid":1},"checks":[],"deadline_ms":1}"#,
-        r#"{"verb":"stage","heal":"h1","digest":"00","offset":0,"last":true}"#,
+        r#"{"hello":{"version":2,"owner":"x"}}"#,
+        r#"{"hello":{"version":9,"owner":"x"}}"#,
+        r#"{"look":{"heal":"../../etc","wait_ms":0}}"#,
+        r#"{"output":{"heal":"h1","step":4294967295,"offset":18446744073709551615,"budget":4294967295}}"#,
+        r#"{"settle":{"heal":"h1","fence":18446744073709551615}}"#,
+        r#"{"forget":{"heal":"h1","witness":true}}"#,
+        r#"{"cancel":{"id":1}}"#,
+        r#"{"room":{"path":"/proc/self/fd"}}"#,
+        r#"{"round":{"target":{"root":"/nonexistent","uid":1,"gid":1},"checks":[],"deadline_ms":1}}"#,
+        r#"{"stage":{"heal":"h1","digest":"00","offset":0,"last":true}}"#,
     ];
     prop_oneof![
         prop::sample::select(some.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
@@ -115,9 +115,9 @@ proptest! {
 
 #[test]
 fn changes_are_answered_although_the_input_ended() {
-    let mut bytes = framed(1, br#"{"verb":"hello","version":1,"owner":"x"}"#, b"");
+    let mut bytes = framed(1, br#"{"hello":{"version":2,"owner":"x"}}"#, b"");
     for id in 2..20 {
-        let header = format!(r#"{{"verb":"settle","heal":"h{id}","fence":1}}"#);
+        let header = format!(r#"{{"settle":{{"heal":"h{id}","fence":1}}}}"#);
         bytes.extend(framed(id, header.as_bytes(), b""));
     }
     let mut ids = served(bytes);

@@ -4,6 +4,7 @@
 //! carries the result out.
 
 pub mod diff;
+mod flat;
 pub mod path;
 
 use std::collections::BTreeMap;
@@ -55,19 +56,29 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a digest is 64 hex digits"))
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 hex digits")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+                Digest::parse(text).ok_or_else(|| E::custom("a digest is 64 hex digits"))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
-/// A file time with the precision the kernel keeps.
+/// A file time with the precision the kernel keeps. In JSON `[secs, nanos]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(i64, u32)", into = "(i64, u32)")]
 pub struct Stamp {
     /// Seconds since the epoch; negative before it.
     pub secs: i64,
@@ -76,8 +87,9 @@ pub struct Stamp {
 }
 
 /// What a cheap `statx` says of an entry. Two equal keys mean: nobody wrote, renamed or changed it in between
-/// (`ctime` cannot be set by a program), so content need not be read again.
+/// (`ctime` cannot be set by a program), so content need not be read again. In JSON an array in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "flat::Key", into = "flat::Key")]
 pub struct StatKey {
     pub dev: u64,
     pub ino: u64,
@@ -92,7 +104,7 @@ pub struct StatKey {
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Content {
     /// A regular file. `digest` is absent where only a stat walk was asked for.
     File {
@@ -121,8 +133,10 @@ pub struct Meta {
     pub xattrs: BTreeMap<String, String>,
 }
 
-/// One path as it was seen at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One path as it was seen at one moment. In JSON `[content, key, meta]`, where `meta` is null as long as it says no more
+/// than `key`: lists and manifests hold thousands of these.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "flat::Entry")]
 pub struct EntryState {
     pub content: Content,
     pub meta: Meta,

@@ -39,7 +39,11 @@ impl TreePath {
     /// # Errors
     /// When the text is absolute, holds `..` or NUL, or is badly escaped.
     pub fn parse(text: &str) -> Result<Self, PathError> {
-        Self::from_bytes(&unescape(text)?)
+        if text.contains('%') {
+            Self::from_bytes(&unescape(text)?)
+        } else {
+            Self::from_bytes(text.as_bytes())
+        }
     }
 
     /// Takes raw bytes, as the kernel gives them.
@@ -48,6 +52,9 @@ impl TreePath {
     /// As [`TreePath::parse`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PathError> {
         let shown = || escape(bytes);
+        if bytes.len() <= 4096 && is_clean(bytes) {
+            return Ok(Self(bytes.to_vec()));
+        }
         if bytes.contains(&0) {
             return Err(PathError::Nul);
         }
@@ -114,11 +121,39 @@ impl TreePath {
         Self::from_bytes(&bytes)
     }
 
+    /// Bytes that its text takes as JSON at most.
+    pub(crate) fn json_bytes_max(&self) -> usize {
+        let byte = |byte: &u8| match byte {
+            b'"' | b'\\' | b'%' | 0..b' ' | 0x7f.. => 3,
+            _ => 1,
+        };
+        2 + self.0.iter().map(byte).sum::<usize>()
+    }
+
     /// True when `self` is `other` or lies below it.
     pub fn is_below(&self, other: &Self) -> bool {
         other.is_root()
             || self.0 == other.0
             || (self.0.starts_with(&other.0) && self.0.get(other.0.len()) == Some(&b'/'))
+    }
+}
+
+/// Is it a path without anything to refuse or to clean away? Almost every path is.
+fn is_clean(bytes: &[u8]) -> bool {
+    // The root, too, is left to the slow way.
+    let mut begin = 0;
+    loop {
+        let rest = &bytes[begin..];
+        let end = rest.iter().position(|byte| matches!(byte, b'/' | 0));
+        let part = &rest[..end.unwrap_or(rest.len())];
+        if matches!(part, b"" | b"." | b"..") {
+            return false;
+        }
+        match end {
+            None => return true,
+            Some(end) if rest[end] == 0 => return false,
+            Some(end) => begin += end + 1,
+        }
     }
 }
 
@@ -140,13 +175,26 @@ impl fmt::Debug for TreePath {
 
 impl Serialize for TreePath {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&escape(&self.0))
+        match plain(&self.0) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.serialize_str(&escape(&self.0)),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for TreePath {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = TreePath;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path below a root")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TreePath, E> {
+                TreePath::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -272,6 +320,15 @@ fn component_matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
+/// The bytes themselves, where [`escape`] would change nothing and that is seen at a glance.
+fn plain(bytes: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'%';
+    bytes
+        .iter()
+        .all(is_plain)
+        .then(|| std::str::from_utf8(bytes).ok())?
+}
+
 /// Bytes as text: printable UTF-8 as it is, everything else and `%` as `%XX`.
 pub fn escape(bytes: &[u8]) -> String {
     use fmt::Write as _;
@@ -334,6 +391,9 @@ mod tests {
             ("/etc", None),
             ("a%2e%2e/b", Some("a../b")),
             ("%2e%2e/b", None),
+            ("a/..", None),
+            ("a/b/", Some("a/b")),
+            ("./a/.b/...", Some("a/.b/...")),
         ] {
             assert_eq!(
                 TreePath::parse(text)
@@ -353,9 +413,11 @@ mod tests {
             b"bad\xff\xfename",
             b"100%",
             b"new\nline",
+            b"quote\"and\\",
         ] {
             let path = TreePath::from_bytes(bytes).unwrap();
             let text = serde_json::to_string(&path).unwrap();
+            assert!(text.len() <= path.json_bytes_max(), "{text}");
             assert_eq!(
                 serde_json::from_str::<TreePath>(&text).unwrap(),
                 path,

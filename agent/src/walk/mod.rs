@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Dir, FileType, OFlags, StatxFlags};
 
 use crate::protocol::{Refusal, RefusalCode};
 use crate::roots::{Roots, absent};
-use crate::tree::{Content, EntryState, Manifest, Pattern, StatKey, TreePath};
+use crate::tree::{Content, EntryState, Manifest, Meta, Pattern, StatKey, TreePath};
 
 pub(crate) use state::{MARK, digest, key_of, reopen, value};
 pub use state::{state_at, state_of};
@@ -478,10 +478,9 @@ impl Walk<'_> {
             | FileType::BlockDevice
             | FileType::Unknown => return state_at(directory.as_fd(), name, self.digests),
         };
-        let xattrs = BTreeMap::new();
         Ok(Some(EntryState {
             content,
-            meta: state::meta(&key, xattrs),
+            meta: Meta::of(&key, BTreeMap::new()),
             key,
         }))
     }

@@ -70,7 +70,7 @@ pub fn state_of(handle: BorrowedFd<'_>, digest: bool) -> io::Result<EntryState> 
         if !digest || self::key(&stat_of(handle)?) == key {
             return Ok(EntryState {
                 content,
-                meta: meta(&key, xattrs),
+                meta: Meta::of(&key, xattrs),
                 key,
             });
         }
@@ -86,16 +86,6 @@ pub(super) fn link(handle: BorrowedFd<'_>) -> io::Result<Content> {
     Ok(Content::Link {
         target: path::escape(text.as_bytes()),
     })
-}
-
-pub(super) fn meta(key: &StatKey, xattrs: BTreeMap<String, String>) -> Meta {
-    Meta {
-        mode: key.mode & 0o7777,
-        uid: key.uid,
-        gid: key.gid,
-        mtime: key.mtime,
-        xattrs,
-    }
 }
 
 fn stat_of(handle: BorrowedFd<'_>) -> io::Result<Statx> {

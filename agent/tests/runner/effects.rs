@@ -109,10 +109,34 @@ fn what_is_listed_can_be_read_until_it_changes() {
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[0].1, None, "absent is told");
     let (path, state) = entries[1].clone();
+    let expect = state.unwrap().key;
+    let mut other = expect;
+    other.ino += 1;
+    let many = |budget| Request::ReadMany {
+        target: place.target(),
+        files: vec![
+            (path.clone(), expect),
+            (path.clone(), other),
+            (path.clone(), expect),
+        ],
+        budget,
+    };
+    let whole = fs::read(place.root.join("file")).unwrap();
+    let length = u32::try_from(whole.len()).unwrap();
+    let (answer, body) = agent.ask_with(&many(2 * length), b"").unwrap();
+    let lengths = vec![Some(length), None, Some(length)];
+    assert_eq!(answer, Answer::ReadMany { lengths });
+    assert_eq!(body, [whole.clone(), whole.clone()].concat());
+    let (answer, body) = agent.ask_with(&many(length + 1), b"").unwrap();
+    let lengths = vec![Some(length)];
+    assert_eq!((answer, body), (Answer::ReadMany { lengths }, whole));
+    let (answer, body) = agent.ask_with(&many(length - 1), b"").unwrap();
+    let lengths = vec![None, None, None];
+    assert_eq!((answer, body), (Answer::ReadMany { lengths }, Vec::new()));
     let read = Request::Read {
         target: place.target(),
-        path,
-        expect: state.unwrap().key,
+        path: path.clone(),
+        expect,
         offset: 3,
         budget: 2,
     };

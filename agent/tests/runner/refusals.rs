@@ -195,7 +195,7 @@ fn nobody_is_served_before_hello_or_in_another_version() {
 fn a_bad_header_is_refused_and_a_bad_frame_ends_the_agent() {
     let place = Place::new();
     let mut agent = Agent::new(&place);
-    let header = br#"{"verb":"erase_everything"}"#;
+    let header = br#"{"erase_everything":{}}"#;
     let mut frame = Vec::new();
     frame.extend(u32::try_from(12 + header.len()).unwrap().to_be_bytes());
     frame.extend(77_u64.to_be_bytes());

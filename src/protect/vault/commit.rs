@@ -7,7 +7,7 @@ use std::sync::Arc;
 use healer_agent::tree::Digest;
 
 use super::record;
-use super::shelf::{Shelf, Temp, damaged_object, keep, lock, manifest_name, shelf_of};
+use super::shelf::{Shelf, Temp, Written, damaged_object, keep, lock, manifest_name, shelf_of};
 use crate::model::backup::BackupManifest;
 use crate::seam::VaultError;
 
@@ -21,7 +21,9 @@ impl Shelf {
             self.manifests
                 .error("write", &manifest_name(manifest.id), source.into())
         })?;
-        let digests: BTreeSet<Digest> = manifest.digests().collect();
+        let mut digests: Vec<Digest> = manifest.digests().collect();
+        digests.sort_unstable();
+        digests.dedup();
         let _commits = lock(&self.commits);
         let name = manifest_name(manifest.id);
         if self.manifests.stat(&name)?.is_some() {
@@ -61,6 +63,11 @@ impl Shelf {
         self.manifests.sync()?;
         self.point("vault.manifest.durable")?;
         let mut state = lock(&self.state);
+        state.wrote(Written {
+            id: manifest.id,
+            file: Digest::of(&bytes),
+            contents: digests.as_slice().into(),
+        });
         if let Some(named) = &mut state.named {
             for digest in &digests {
                 *named.entry(*digest).or_default() += 1;
@@ -75,10 +82,7 @@ impl Shelf {
     }
 
     /// Contents of these that have no name yet, with their temporary one.
-    fn new_contents(
-        &self,
-        digests: &BTreeSet<Digest>,
-    ) -> Result<Vec<(Digest, String)>, VaultError> {
+    fn new_contents(&self, digests: &[Digest]) -> Result<Vec<(Digest, String)>, VaultError> {
         let mut new = Vec::new();
         let mut unsure = Vec::new();
         {

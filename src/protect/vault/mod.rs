@@ -154,6 +154,18 @@ impl Vault for DirVault {
         Box::pin(std::future::ready(Ok(sink)))
     }
 
+    fn store_many(
+        &self,
+        contents: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<(Digest, u64)>, VaultError>> {
+        self.blocking(move |shelf| {
+            contents
+                .iter()
+                .map(|content| shelf.finish(None, content))
+                .collect()
+        })
+    }
+
     fn open(&self, digest: Digest) -> BoxFuture<'_, Result<Box<dyn BlobSource>, VaultError>> {
         self.blocking(move |shelf| {
             let source: Box<dyn BlobSource> = Box::new(Source {

@@ -1,6 +1,7 @@
 //! Reading back: manifests, and the contents that they name.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use healer_agent::tree::Digest;
 
@@ -30,20 +31,63 @@ impl Shelf {
     }
 
     /// As [`Shelf::verify`], but an object that this process already read back is only asked whether it is still the
-    /// same file: its inode, length and change time, which no program can set.
+    /// same file: its inode, length and change time, which no program can set. A manifest that this process wrote is
+    /// read back and compared with what was written, and not taken apart.
     pub(super) fn confirm(&self, id: BackupId) -> Result<(), VaultError> {
-        let manifest = self.reread_manifest(id)?;
-        let digests: BTreeSet<Digest> = manifest.digests().collect();
-        let proven: Vec<(Digest, Option<Stamp>)> = {
+        let digests = match self.reread_written(id)? {
+            Some(digests) => digests,
+            None => {
+                let manifest = self.reread_manifest(id)?;
+                let digests: BTreeSet<Digest> = manifest.digests().collect();
+                digests.into_iter().collect()
+            }
+        };
+        let unproven = Mutex::new(Vec::new());
+        in_shares(&digests, 1024, |share| {
+            let found = self.unproven(share)?;
+            lock(&unproven).extend(found);
+            Ok(())
+        })?;
+        self.read_back(
+            &unproven
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// What a manifest names, if its file reads as this process wrote it; `None`: it must be asked itself.
+    fn reread_written(&self, id: BackupId) -> Result<Option<Arc<[Digest]>>, VaultError> {
+        let Some((file, contents)) = lock(&self.state)
+            .written
+            .iter()
+            .find(|written| written.id == id)
+            .map(|written| (written.file, Arc::clone(&written.contents)))
+        else {
+            return Ok(None);
+        };
+        let name = manifest_name(id);
+        if let Some(file) = self.manifests.read(&name)? {
+            files::forget_pages(&file);
+        }
+        let bytes = self
+            .manifests
+            .read_all(&name, record::MANIFEST_BYTES_MAX)?
+            .ok_or(VaultError::Absent(id))?;
+        Ok((Digest::of(&bytes) == file).then_some(contents))
+    }
+
+    /// Objects of these that were never read back, or are another file since.
+    fn unproven(&self, digests: &[Digest]) -> Result<Vec<Digest>, VaultError> {
+        let proven: Vec<Option<Stamp>> = {
             let state = lock(&self.state);
             digests
-                .into_iter()
-                .map(|digest| (digest, state.proven.get(&digest).copied()))
+                .iter()
+                .map(|digest| state.proven.get(digest).copied())
                 .collect()
         };
         let mut unproven = Vec::new();
-        for (digest, stamp) in proven {
-            let (folder, name) = shelf_of(digest);
+        for (digest, stamp) in digests.iter().zip(proven) {
+            let (folder, name) = shelf_of(*digest);
             let now = match stamp {
                 Some(_) => self.objects[folder]
                     .stat(&name)?
@@ -51,10 +95,10 @@ impl Shelf {
                 None => None,
             };
             if now.is_none() || now != stamp {
-                unproven.push(digest);
+                unproven.push(*digest);
             }
         }
-        self.read_back(&unproven)
+        Ok(unproven)
     }
 
     pub(super) fn reread_manifest(&self, id: BackupId) -> Result<BackupManifest, VaultError> {
@@ -64,24 +108,10 @@ impl Shelf {
         self.manifest(id)
     }
 
-    /// Reads objects whole and compares, on as many threads as there are processors, four at most.
+    /// Reads objects whole and compares.
     pub(super) fn read_back(&self, digests: &[Digest]) -> Result<(), VaultError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = digests.len().div_ceil(threads.clamp(1, 4)).max(64);
-        std::thread::scope(|scope| {
-            let tasks: Vec<_> = digests
-                .chunks(share)
-                .map(|chunk| {
-                    scope.spawn(move || chunk.iter().try_for_each(|digest| self.prove(*digest)))
-                })
-                .collect();
-            tasks.into_iter().try_for_each(|task| {
-                task.join().unwrap_or_else(|_| {
-                    Err(VaultError::Damaged(
-                        "reading back ended in a fault of the program".to_owned(),
-                    ))
-                })
-            })
+        in_shares(digests, 64, |share| {
+            share.iter().try_for_each(|digest| self.prove(*digest))
         })
     }
 
@@ -156,6 +186,33 @@ impl Shelf {
             })
             .collect())
     }
+}
+
+/// Works on as many threads as there are processors, four at most, each with a share that is worth a thread.
+fn in_shares(
+    digests: &[Digest],
+    share_min: usize,
+    work: impl Fn(&[Digest]) -> Result<(), VaultError> + Sync,
+) -> Result<(), VaultError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = digests.len().div_ceil(threads.clamp(1, 4)).max(share_min);
+    if digests.len() <= share {
+        return work(digests);
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let tasks: Vec<_> = digests
+            .chunks(share)
+            .map(|chunk| scope.spawn(move || work(chunk)))
+            .collect();
+        tasks.into_iter().try_for_each(|task| {
+            task.join().unwrap_or_else(|_| {
+                Err(VaultError::Damaged(
+                    "reading back ended in a fault of the program".to_owned(),
+                ))
+            })
+        })
+    })
 }
 
 fn stamp_of(stat: &rustix::fs::Stat) -> Stamp {

@@ -8,7 +8,7 @@
 //! One process holds a vault at a time (an advisory lock), so what this process knows to be there is there, unless a
 //! person removed it by hand; [`Shelf::confirm`] notices that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -34,12 +34,25 @@ const FORMAT: &[u8] = b"healerd-vault 1\n";
 /// What is remembered of objects that were read back; more are forgotten, and read again when needed.
 pub(super) const PROVEN_MAX: usize = 1 << 16;
 
+/// Manifests of which this process remembers what it wrote; together they name at most [`PROVEN_MAX`] contents.
+const WRITTEN_MAX: usize = 16;
+
 /// An object file as it was when its content was read back and found right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) inode: u64,
     pub(super) bytes: i64,
     pub(super) changed: (i64, u64),
+}
+
+/// A manifest that this process wrote: what its file must read as, so that it need not be taken apart again.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) id: BackupId,
+    /// Of the whole file.
+    pub(super) file: Digest,
+    /// All that it names, each once.
+    pub(super) contents: Arc<[Digest]>,
 }
 
 /// A content that is written and waits for a manifest.
@@ -56,6 +69,8 @@ pub(super) struct State {
     pub(super) known: HashSet<Digest>,
     /// Objects read back by this process, with their stamp from then.
     pub(super) proven: HashMap<Digest, Stamp>,
+    /// The manifests written last, as far as they are few and small.
+    pub(super) written: VecDeque<Written>,
     /// Objects that a running backup counts on; not swept whatever the manifests say.
     pub(super) held: HashSet<Digest>,
     pub(super) holders: usize,
@@ -156,6 +171,21 @@ fn take(lock: &impl AsFd) -> rustix::io::Result<()> {
         }
     }
     rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive)
+}
+
+impl State {
+    /// Remembers a manifest and forgets the oldest ones.
+    pub(super) fn wrote(&mut self, written: Written) {
+        self.written.push_back(written);
+        let contents = |all: &VecDeque<Written>| {
+            all.iter()
+                .map(|written| written.contents.len())
+                .sum::<usize>()
+        };
+        while self.written.len() > WRITTEN_MAX || contents(&self.written) > PROVEN_MAX {
+            self.written.pop_front();
+        }
+    }
 }
 
 impl Shelf {

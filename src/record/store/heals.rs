@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::job::{Job, NotRead};
-use super::script::{body, conflict, damaged, int, integer, json, refused, row, rows, text};
+use super::script::{Rows, body, conflict, damaged, int, integer, json, refused, row, rows, text};
 use crate::model::heal::{Event, Heal, HealState, Origin};
 use crate::model::id::HealId;
 use crate::model::time::Moment;
@@ -15,6 +15,30 @@ use crate::seam::store::Query;
 use crate::seam::{StoreError, Write};
 
 const WHAT: &str = "write a heal";
+
+/// No two of a group are about one heal: who changes a heal again reads it again, and so after what was gathered.
+static MOVES: Rows = Rows {
+    one: "UPDATE heal SET state = ?, version = ?, moved_ms = ?, started_ms = coalesce(started_ms, ?),
+            started_boot = coalesce(started_boot, ?), started_boot_ms = coalesce(started_boot_ms, ?), ended_ms = ?,
+            waits = ?, body = ? WHERE id = ?",
+    many: "UPDATE heal SET state = new.value ->> 0, version = new.value ->> 1, moved_ms = new.value ->> 2,
+            started_ms = coalesce(started_ms, new.value ->> 3),
+            started_boot = coalesce(started_boot, new.value ->> 4),
+            started_boot_ms = coalesce(started_boot_ms, new.value ->> 5), ended_ms = new.value ->> 6,
+            waits = new.value ->> 7, body = new.value ->> 8
+         FROM json_each(?) AS new WHERE heal.id = new.value ->> 9",
+};
+
+static EVENTS: Rows = Rows {
+    one: "INSERT INTO heal_event (heal, at_ms, actor, event, state, at, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    many: "INSERT INTO heal_event (heal, at_ms, actor, event, state, at, body)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+         FROM json_each(?) ORDER BY key",
+};
+
+/// Begins the transaction and reads heals ahead in one call.
+const BEGIN_AND_READ: &str = "BEGIN IMMEDIATE;
+SELECT version, body, id FROM heal WHERE id IN (SELECT value FROM json_each(?))";
 
 pub(super) async fn write(
     job: &mut Job<'_>,
@@ -58,9 +82,9 @@ pub(super) async fn write(
         Some(stored) => update(job, stored, &next)?,
     }
     if let Some(event) = event {
-        job.add(
+        job.add_row(
             "heal_event",
-            "INSERT INTO heal_event (heal, at_ms, actor, event, state, at, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            &EVENTS,
             [
                 id.into(),
                 job.at.wall_ms.into(),
@@ -84,20 +108,16 @@ pub(super) fn key(write: &Write) -> Option<String> {
     }
 }
 
-/// The rows of these heals, for [`super::job::Group`]; `ids` is a JSON array.
-pub(super) async fn read_ahead(
+/// Begins the transaction and gives the rows of these heals, for [`super::job::Group`]; `ids` is a JSON array.
+pub(super) async fn begin_and_read(
     conn: &mut SqliteConnection,
     ids: String,
 ) -> Result<Vec<(String, SqliteRow)>, StoreError> {
-    rows(
-        conn,
-        "SELECT version, body, id FROM heal WHERE id IN (SELECT value FROM json_each(?))",
-        [ids.into()],
-    )
-    .await?
-    .into_iter()
-    .map(|row| Ok((text(&row, 2)?.to_owned(), row)))
-    .collect()
+    rows(conn, BEGIN_AND_READ, [ids.into()])
+        .await?
+        .into_iter()
+        .map(|row| Ok((text(&row, 2)?.to_owned(), row)))
+        .collect()
 }
 
 fn legal(
@@ -207,11 +227,9 @@ fn update(job: &mut Job<'_>, stored: &Heal, heal: &Heal) -> Result<(), StoreErro
         ));
     }
     let started = started(heal);
-    job.add(
+    job.add_row(
         "heal",
-        "UPDATE heal SET state = ?, version = ?, moved_ms = ?, started_ms = coalesce(started_ms, ?),
-            started_boot = coalesce(started_boot, ?), started_boot_ms = coalesce(started_boot_ms, ?), ended_ms = ?,
-            waits = ?, body = ? WHERE id = ?",
+        &MOVES,
         [
             heal.state.name().into(),
             integer(heal.version, WHAT)?.into(),

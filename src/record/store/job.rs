@@ -12,13 +12,20 @@ use std::panic::AssertUnwindSafe;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::script::{Script, Value, conflict, failed, json, refused, row};
+use super::script::{Rows, Script, Sent, Value, conflict, failed, json, refused, row};
 use super::{
     Limits, approvals, backups, breakers, checks, guards, heals, incidents, notices, stops,
 };
 use crate::model::time::Moment;
 use crate::record::audit::{Columns, Link};
 use crate::seam::{Changes, StoreError, Write};
+
+static AUDIT: Rows = Rows {
+    one: "INSERT INTO audit (seq, at_ms, actor, verb, object, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    many: "INSERT INTO audit (seq, at_ms, actor, verb, object, detail, hash)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+         FROM json_each(?) ORDER BY key",
+};
 
 /// Sequence and hash of the newest audit row, as the writer will have committed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +56,6 @@ pub(super) struct Group {
     script: Script,
     /// Tables that they change.
     pending: BTreeSet<&'static str>,
-    /// How many jobs they are from.
-    jobs: usize,
     /// Does every job send its own? Then none can be taken down by another.
     apart: bool,
     /// The statements of some job failed, and nobody knows of which.
@@ -66,26 +71,35 @@ impl Group {
         }
     }
 
-    /// Reads these heals ahead. What cannot be read now is read, and reported, by the job itself.
-    pub(super) async fn of(conn: &mut SqliteConnection, heals: BTreeSet<String>) -> Self {
+    /// Begins a transaction, and reads these heals ahead in the same call.
+    pub(super) async fn begin(
+        conn: &mut SqliteConnection,
+        heals: BTreeSet<String>,
+    ) -> Result<Self, sqlx::Error> {
         let mut ahead: BTreeMap<_, _> = heals.into_iter().map(|id| (id, None)).collect();
-        if ahead.len() < 2 {
-            return Self::default();
-        }
         let ids: Vec<_> = ahead.keys().collect();
-        let Ok(ids) = json(&ids) else {
-            return Self::default();
+        let ids = if ids.is_empty() {
+            None
+        } else {
+            json(&ids).ok()
         };
-        let Ok(found) = heals::read_ahead(conn, ids).await else {
-            return Self::default();
-        };
-        for (id, row) in found {
-            ahead.insert(id, Some(row));
+        if let Some(ids) = ids {
+            if let Ok(found) = heals::begin_and_read(conn, ids).await {
+                for (id, row) in found {
+                    ahead.insert(id, Some(row));
+                }
+                return Ok(Self {
+                    ahead,
+                    ..Self::default()
+                });
+            }
+            // What cannot be read now is read, and reported, by the job itself.
+            if let Err(error) = sqlx::query("ROLLBACK").execute(&mut *conn).await {
+                tracing::debug!(%error, "the transaction was not begun");
+            }
         }
-        Self {
-            ahead,
-            ..Self::default()
-        }
+        super::writer::begin(conn).await?;
+        Ok(Self::default())
     }
 
     /// Sends what was gathered. After an error the transaction must be rolled back.
@@ -95,15 +109,19 @@ impl Group {
         }
         self.pending.clear();
         let script = std::mem::take(&mut self.script);
-        let sent = if std::mem::take(&mut self.jobs) == 1 {
-            script.run(conn).await
-        } else {
-            script.run_once(conn).await
-        };
-        sent.map(|_| ()).map_err(|error| {
-            self.failed = true;
-            failed("write")(error)
-        })
+        script
+            .run_together(conn)
+            .await
+            .map(|_| ())
+            .map_err(|error| {
+                self.failed = true;
+                failed("write")(error)
+            })
+    }
+
+    /// Sends what was gathered and commits, in one call.
+    pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Sent {
+        self.script.commit(conn).await
     }
 }
 
@@ -210,9 +228,9 @@ fn append(
         detail: &detail,
     };
     let link = head.link.next(&columns);
-    job.add(
+    job.add_row(
         "audit",
-        "INSERT INTO audit (seq, at_ms, actor, verb, object, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        &AUDIT,
         [
             seq.into(),
             job.at.wall_ms.into(),
@@ -300,6 +318,17 @@ impl Job<'_> {
         self.script.add(sql, values);
     }
 
+    /// Adds a row to `table`, by a statement that can take many.
+    pub(super) fn add_row<const N: usize>(
+        &mut self,
+        table: &'static str,
+        rows: &'static Rows,
+        values: [Value; N],
+    ) {
+        self.pending.insert(table);
+        self.script.add_row(rows, values);
+    }
+
     /// Reads one row of `table`, after the statements of this job that change it.
     pub(super) async fn row<const N: usize>(
         &mut self,
@@ -355,7 +384,6 @@ impl Job<'_> {
         }
         self.group.script.append(std::mem::take(&mut self.script));
         self.group.pending.append(&mut self.pending);
-        self.group.jobs += 1;
         Ok(())
     }
 

@@ -1,12 +1,19 @@
 //! Statements gathered to be sent at once.
 //!
-//! Each call into the database costs a hop to its thread and back, so a job's statements travel as one script. SQL text
-//! is always a constant of this program; everything else is bound.
+//! Each call into the database costs a hop to its thread and back, so a job's statements travel as one script, and those of
+//! a whole group with their commit. What every job writes (a heal, its journal, the audit log) becomes one statement for
+//! all rows, because preparing statements would cost more than running them. SQL text is always a constant of this
+//! program; everything else is bound.
 
+use futures_util::TryStreamExt as _;
+use serde::{Serialize, Serializer};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Row as _, SqliteConnection};
+use sqlx::{Arguments as _, AssertSqlSafe, Either, Executor as _, Row as _, SqliteConnection};
 
 use crate::seam::StoreError;
+
+/// A script of more statements beside its rows will hardly come together again, and is not kept prepared.
+const USUAL_MAX: usize = 8;
 
 /// A bound value.
 #[derive(Debug, Clone)]
@@ -46,50 +53,195 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Int(value) => serializer.serialize_i64(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+        }
+    }
+}
+
+/// A statement for one row, and the same for any number of rows.
+///
+/// Rows of several jobs that travel together are written behind all other statements, so only what no other statement
+/// of a group reads or changes may be one of these.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) one: &'static str,
+    /// Its only value is a JSON array of rows, each an array of the values of `one`. Rows must be taken in their order.
+    pub(super) many: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Text {
+    Plain(&'static str),
+    Row(&'static Rows),
+}
+
 /// Statements in order, with their values; placeholders are plain `?`, so that values follow each other.
 #[derive(Debug, Default)]
 pub(super) struct Script {
+    items: Vec<(Text, Vec<Value>)>,
+}
+
+/// A script as the database gets it.
+struct Rendered {
     sql: String,
     values: Vec<Value>,
+    statements: usize,
+    /// Is it one of a few texts that come again and again?
+    usual: bool,
+}
+
+impl Rendered {
+    fn push(&mut self, sql: &'static str) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(";\n");
+        }
+        self.sql.push_str(sql);
+        self.statements += 1;
+    }
+}
+
+/// How statements and the commit behind them came out.
+pub(super) enum Sent {
+    Committed,
+    /// A statement failed before the commit.
+    Failed(sqlx::Error),
+    CommitFailed(sqlx::Error),
 }
 
 impl Script {
     pub(super) fn add<const N: usize>(&mut self, sql: &'static str, values: [Value; N]) {
         debug_assert_eq!(sql.matches('?').count(), N, "values of: {sql}");
-        if !self.sql.is_empty() {
-            self.sql.push_str(";\n");
-        }
-        self.sql.push_str(sql);
-        self.values.extend(values);
+        self.items.push((Text::Plain(sql), values.into()));
+    }
+
+    /// Adds one row of a statement that can take many.
+    pub(super) fn add_row<const N: usize>(&mut self, rows: &'static Rows, values: [Value; N]) {
+        debug_assert_eq!(rows.one.matches('?').count(), N, "values of: {}", rows.one);
+        self.items.push((Text::Row(rows), values.into()));
     }
 
     /// Adds all statements of another one.
-    pub(super) fn append(&mut self, other: Self) {
-        if !self.sql.is_empty() && !other.sql.is_empty() {
-            self.sql.push_str(";\n");
-        }
-        self.sql.push_str(&other.sql);
-        self.values.extend(other.values);
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.items.append(&mut other.items);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sql.is_empty()
+        self.items.is_empty()
     }
 
     /// Runs all statements up to the first that fails; returns how many rows were changed.
     pub(super) async fn run(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-        self.run_with(conn, true).await
+        let mut rendered = Rendered {
+            sql: String::new(),
+            values: Vec::new(),
+            statements: 0,
+            usual: true,
+        };
+        for (text, mut values) in self.items {
+            rendered.push(match text {
+                Text::Plain(sql) => sql,
+                Text::Row(rows) => rows.one,
+            });
+            rendered.values.append(&mut values);
+        }
+        rendered.run(conn).await
     }
 
-    /// The same for statements that will hardly come together again: they are not kept prepared.
-    pub(super) async fn run_once(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-        self.run_with(conn, false).await
+    /// The same for statements of several jobs: rows of one kind become one statement.
+    pub(super) async fn run_together(
+        self,
+        conn: &mut SqliteConnection,
+    ) -> Result<u64, sqlx::Error> {
+        self.together()?.run(conn).await
     }
 
-    async fn run_with(self, conn: &mut SqliteConnection, keep: bool) -> Result<u64, sqlx::Error> {
+    /// As [`Script::run_together`], with the commit at the end.
+    pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Sent {
+        let mut rendered = match self.together() {
+            Ok(rendered) => rendered,
+            Err(error) => return Sent::Failed(error),
+        };
+        let before = rendered.statements;
+        rendered.push("COMMIT");
+        let arguments = match arguments(rendered.values) {
+            Ok(arguments) => arguments,
+            Err(error) => return Sent::Failed(error),
+        };
+        let mut done = 0;
+        let query = sqlx::query_with(AssertSqlSafe(rendered.sql), arguments);
+        let mut results = conn.fetch_many(query.persistent(rendered.usual));
+        loop {
+            match results.try_next().await {
+                Ok(Some(Either::Left(_))) => done += 1,
+                Ok(Some(Either::Right(_))) => {}
+                Ok(None) if done > before => return Sent::Committed,
+                // The stream ended early: nobody can say what became of the commit.
+                Ok(None) => return Sent::CommitFailed(sqlx::Error::WorkerCrashed),
+                Err(error) if done < before => return Sent::Failed(error),
+                Err(error) => return Sent::CommitFailed(error),
+            }
+        }
+    }
+
+    fn together(self) -> Result<Rendered, sqlx::Error> {
+        let mut rendered = Rendered {
+            sql: String::new(),
+            values: Vec::new(),
+            statements: 0,
+            usual: true,
+        };
+        let mut gathered: Vec<(&'static Rows, Vec<Vec<Value>>)> = Vec::new();
+        for (text, mut values) in self.items {
+            match text {
+                Text::Plain(sql) => {
+                    rendered.push(sql);
+                    rendered.values.append(&mut values);
+                }
+                Text::Row(rows) => {
+                    match gathered
+                        .iter_mut()
+                        .find(|(known, _)| std::ptr::eq(*known, rows))
+                    {
+                        Some((_, all)) => all.push(values),
+                        None => gathered.push((rows, vec![values])),
+                    }
+                }
+            }
+        }
+        rendered.usual = rendered.statements <= USUAL_MAX;
+        for (rows, mut all) in gathered {
+            // The database's JSON cuts a text at a NUL.
+            let fits = all.iter().flatten().all(|value| match value {
+                Value::Text(text) => !text.contains('\0'),
+                Value::Null | Value::Int(_) => true,
+            });
+            if all.len() > 1 && fits {
+                rendered.push(rows.many);
+                let json = serde_json::to_string(&all)
+                    .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                rendered.values.push(json.into());
+            } else {
+                rendered.usual &= all.len() == 1;
+                for values in &mut all {
+                    rendered.push(rows.one);
+                    rendered.values.append(values);
+                }
+            }
+        }
+        Ok(rendered)
+    }
+}
+
+impl Rendered {
+    async fn run(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
         let arguments = arguments(self.values)?;
         sqlx::query_with(AssertSqlSafe(self.sql), arguments)
-            .persistent(keep)
+            .persistent(self.usual)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::job::{self, Ended, Group, Head};
 use super::lock::Lock;
 use super::prune::{self, Cut};
-use super::script::{failed, refused};
+use super::script::{Sent, failed, refused};
 use super::{Limits, heals};
 use crate::seam::{Changes, StoreError};
 
@@ -149,22 +149,24 @@ impl Writer {
 
     /// One transaction for all.
     async fn write(&mut self, mut group: Vec<Waiting>) -> Result<(), Broken> {
-        if let Err(error) = begin(&mut self.connection).await {
-            let shared = Shared(Arc::new(error));
-            for waiting in group {
-                tell(
-                    waiting.answer,
-                    Err(StoreError::Failed {
-                        operation: "begin a transaction",
-                        source: Box::new(shared.clone()),
-                    }),
-                );
-            }
-            return Ok(());
-        }
-        let before = self.head;
         let heals = group.iter().flat_map(Waiting::heals).collect();
-        let mut shared = Group::of(&mut self.connection, heals).await;
+        let mut shared = match Group::begin(&mut self.connection, heals).await {
+            Ok(shared) => shared,
+            Err(error) => {
+                let shared = Shared(Arc::new(error));
+                for waiting in group {
+                    tell(
+                        waiting.answer,
+                        Err(StoreError::Failed {
+                            operation: "begin a transaction",
+                            source: Box::new(shared.clone()),
+                        }),
+                    );
+                }
+                return Ok(());
+            }
+        };
+        let before = self.head;
         let mut fates = Vec::with_capacity(group.len());
         let mut lost = false;
         for waiting in &mut group {
@@ -186,11 +188,25 @@ impl Writer {
                 }
             });
         }
-        if lost || shared.send(&mut self.connection).await.is_err() {
-            self.roll_back(before).await;
-            return self.again(group, fates).await;
+        let committed = if lost {
+            None
+        } else {
+            match shared.commit(&mut self.connection).await {
+                Sent::Committed => Some(Ok(())),
+                Sent::CommitFailed(error) => Some(Err(error)),
+                Sent::Failed(error) => {
+                    tracing::debug!(%error, jobs = group.len(), "each job is written alone");
+                    None
+                }
+            }
+        };
+        match committed {
+            Some(committed) => answer(committed, group.into_iter().zip(fates)),
+            None => {
+                self.roll_back(before).await;
+                self.again(group, fates).await
+            }
         }
-        self.commit(group.into_iter().zip(fates)).await
     }
 
     /// After a transaction that `SQLite` rolled back.
@@ -214,7 +230,8 @@ impl Writer {
                     match self.one(&mut waiting.work, &mut Group::of_one()).await {
                         Ended::Written => {
                             let fate = Fate::Written { asked: false };
-                            self.commit(std::iter::once((waiting, fate))).await?;
+                            let committed = execute(&mut self.connection, "COMMIT").await;
+                            answer(committed, std::iter::once((waiting, fate)))?;
                         }
                         Ended::Refused(error) | Ended::Lost(error) => {
                             self.roll_back(before).await;
@@ -246,32 +263,6 @@ impl Writer {
             }
             Work::Touch => job::touch(&mut self.connection).await,
         }
-    }
-
-    async fn commit(&mut self, jobs: impl Iterator<Item = (Waiting, Fate)>) -> Result<(), Broken> {
-        let committed = execute(&mut self.connection, "COMMIT").await;
-        if let Err(error) = committed {
-            let shared = Shared(Arc::new(error));
-            tracing::error!(error = %shared, "commit failed");
-            for (waiting, _) in jobs {
-                tell(
-                    waiting.answer,
-                    Err(StoreError::CommitUnknown(Box::new(shared.clone()))),
-                );
-            }
-            return Err(Broken);
-        }
-        for (waiting, fate) in jobs {
-            tell(
-                waiting.answer,
-                match fate {
-                    Fate::Written { .. } => Ok(()),
-                    Fate::Refused(error) => Err(error),
-                    Fate::NotRun => Err(refused("write", "it was not run")),
-                },
-            );
-        }
-        Ok(())
     }
 
     /// Fails only when `SQLite` has rolled back by itself.
@@ -308,6 +299,35 @@ impl Writer {
     }
 }
 
+/// Tells each job what became of it.
+fn answer(
+    committed: Result<(), sqlx::Error>,
+    jobs: impl Iterator<Item = (Waiting, Fate)>,
+) -> Result<(), Broken> {
+    if let Err(error) = committed {
+        let shared = Shared(Arc::new(error));
+        tracing::error!(error = %shared, "commit failed");
+        for (waiting, _) in jobs {
+            tell(
+                waiting.answer,
+                Err(StoreError::CommitUnknown(Box::new(shared.clone()))),
+            );
+        }
+        return Err(Broken);
+    }
+    for (waiting, fate) in jobs {
+        tell(
+            waiting.answer,
+            match fate {
+                Fate::Written { .. } => Ok(()),
+                Fate::Refused(error) => Err(error),
+                Fate::NotRun => Err(refused("write", "it was not run")),
+            },
+        );
+    }
+    Ok(())
+}
+
 impl Waiting {
     /// Ids of the heals it writes.
     fn heals(&self) -> Vec<String> {
@@ -327,7 +347,7 @@ impl Work {
     }
 }
 
-async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     execute(connection, "BEGIN IMMEDIATE").await
 }
 

@@ -139,7 +139,7 @@ pub(crate) fn verb(request: &Request) -> &'static str {
         Request::Hello { .. } => "hello",
         Request::Round { .. } => "round",
         Request::List { .. } => "list",
-        Request::Read { .. } => "read",
+        Request::Read { .. } | Request::ReadMany { .. } => "read",
         Request::Start(_) => "start",
         Request::Look { .. } => "look",
         Request::Output { .. } => "output",
@@ -230,6 +230,22 @@ impl Machine {
                     .unwrap_or_default()
                     .to_vec();
                 Ok((Answer::Read { end: true }, rest))
+            }
+            Request::ReadMany { files, .. } => {
+                let (mut body, mut lengths) = (Vec::new(), Vec::new());
+                for (path, expect) in files {
+                    let state = self.tree.state(&path, false);
+                    let bytes = state
+                        .filter(|state| state.key == expect)
+                        .and_then(|_| self.tree.read(&path));
+                    lengths.push(
+                        bytes
+                            .as_ref()
+                            .map(|bytes| u32::try_from(bytes.len()).unwrap()),
+                    );
+                    body.extend(bytes.unwrap_or_default());
+                }
+                Ok((Answer::ReadMany { lengths }, body))
             }
             Request::Start(start) => self
                 .start(*start, clock)

@@ -9,9 +9,10 @@ use super::fixture::*;
 use crate::model::heal::Event;
 use crate::model::id::HealId;
 use crate::model::stop::Scope;
+use crate::record::audit::{Columns, Link};
 use crate::record::store::Limits;
 use crate::seam::store::Query;
-use crate::seam::{Store as _, StoreError, Write};
+use crate::seam::{Changes, Store as _, StoreError, Write};
 
 #[tokio::test]
 async fn a_hundred_at_once_are_all_answered_and_stored() {
@@ -30,6 +31,55 @@ async fn a_hundred_at_once_are_all_answered_and_stored() {
     };
     assert_eq!(store.heals(query).await.unwrap().len(), 100);
     assert_eq!(store.audit_head().await.unwrap().unwrap().0, 100);
+}
+
+#[tokio::test]
+async fn foreign_texts_of_a_group_are_stored_to_the_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let texts = [
+        "a \"quoted\" \\ text\n\twith \u{1}\u{7f}\u{1b}[31m controls",
+        "caf\u{e9} \u{1f980} \u{2028}\u{feff}\u{ffff}",
+        "[1, null, \"x\"]",
+        "{\"a\": 1}",
+        "12",
+        "",
+    ];
+    for nul in [false, true] {
+        let answers = join_all(texts.iter().map(|text| {
+            let text = if nul {
+                format!("{text}\0tail")
+            } else {
+                (*text).to_owned()
+            };
+            store.apply(Changes::new(at(1), "healerd").audit(
+                "noted",
+                &text,
+                serde_json::json!({ "said": text }),
+            ))
+        }))
+        .await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+    let rows = store.audit(0, 100).await.unwrap();
+    assert_eq!(rows.len(), 2 * texts.len());
+    for (row, text) in rows.iter().zip(texts.iter().cycle()) {
+        let object = row.object.strip_suffix("\0tail").unwrap_or(&row.object);
+        assert_eq!(object, *text);
+    }
+    let mut link = Link::START;
+    for row in &rows {
+        let detail = serde_json::to_string(&row.detail).unwrap();
+        link = link.next(&Columns {
+            seq: row.seq,
+            at_ms: row.at_wall_ms,
+            actor: &row.actor,
+            verb: &row.verb,
+            object: &row.object,
+            detail: &detail,
+        });
+        assert_eq!(row.hash, link.to_hex(), "{row:?}");
+    }
 }
 
 #[tokio::test]
