@@ -37,6 +37,10 @@ pub use stacks::{StacksError, read as read_stacks};
 /// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
 const STOP_WITHIN: Duration = Duration::from_mins(1);
 
+/// When code that is rarely used is handed back: once the first rounds are over, and from then on every hour, because
+/// each time costs some thousand page faults.
+const HAND_BACK: (Duration, Duration) = (Duration::from_secs(75), Duration::from_hours(1));
+
 /// Why the daemon does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -174,7 +178,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         }));
     }
     let status = |count: usize| format!("watching {count} applications");
-    system::hand_back_program();
+    helpers.push(tokio::spawn(hand_back_memory(Arc::clone(&clock))));
     sd::ready(&status(setup.apps.len()));
     tracing::info!(apps = setup.apps.len(), "daemon ready");
 
@@ -227,6 +231,18 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     world.store.close().await;
     tracing::info!("healerd has stopped");
     ended
+}
+
+/// Now and then takes away from this process what it does not use.
+async fn hand_back_memory(clock: Arc<dyn Clock>) {
+    let mut wait = HAND_BACK.0;
+    loop {
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let next_ms = clock.now().boot_ms.saturating_add(wait_ms);
+        clock.sleep_until(next_ms).await;
+        system::hand_back_program();
+        wait = HAND_BACK.1;
+    }
 }
 
 async fn drop_result<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {

@@ -1,8 +1,8 @@
-//! Handing back memory that only the start needed.
+//! Handing back the program's pages that are not in use.
 //!
-//! Reading configuration and stack files, migrating and setting up run much code once; the kernel keeps those pages
-//! mapped, with their neighbours, and counts them as this process's. Here they are unmapped; what is still used is
-//! mapped again from the page cache when it is next touched. Nothing is read from the disk for it and nothing is lost.
+//! Reading configuration and stack files, migrating, setting up and healing run much code once or rarely; the kernel keeps
+//! those pages mapped, with their neighbours, and counts them as this process's. Here they are unmapped; what is still
+//! used is mapped again from the page cache when it is next touched, and nothing is lost. Data is never touched here.
 
 use std::ffi::c_void;
 
@@ -37,32 +37,30 @@ pub fn hand_back_program() {
 /// Mappings of files that cannot be written and of which no page was changed, as `/proc/self/smaps` shows them.
 fn untouched_program(maps: &str) -> Vec<Mapping> {
     let mut found = Vec::new();
-    let mut candidate = None;
+    let mut mapping = None;
     for line in maps.lines() {
-        if let Some(mapping) = head(line) {
-            candidate = mapping;
-        } else if let Some(value) = line.strip_prefix("Anonymous:") {
-            if value.trim() == "0 kB" {
-                found.extend(candidate);
-            }
-            candidate = None;
+        if let Some(head) = head(line) {
+            mapping = Some(head);
+        } else if let Some(value) = line.strip_prefix("Anonymous:")
+            && let Some((mapping, true)) = mapping.take()
+            && value.trim() == "0 kB"
+        {
+            found.push(mapping);
         }
     }
     found
 }
 
-/// The first line of a mapping; `Some(None)` for one that is not looked for.
-fn head(line: &str) -> Option<Option<Mapping>> {
+/// The first line of a mapping, and whether it is a file's that cannot be written.
+fn head(line: &str) -> Option<(Mapping, bool)> {
     let mut words = line.split_ascii_whitespace();
     let (begin, end) = words.next()?.split_once('-')?;
     let (begin, end) = (hex(begin)?, hex(end)?);
     let may = words.next()?;
     let path = words.nth(3).unwrap_or_default();
-    let wanted = matches!(may, "r-xp" | "r--p") && path.starts_with('/');
-    Some(wanted.then_some(Mapping {
-        begin,
-        length: end.checked_sub(begin)?,
-    }))
+    let is_program = matches!(may, "r-xp" | "r--p") && path.starts_with('/');
+    let length = end.checked_sub(begin)?;
+    Some((Mapping { begin, length }, is_program))
 }
 
 fn hex(text: &str) -> Option<usize> {

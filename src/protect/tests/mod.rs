@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use healer_agent::protocol::{Answer, Request};
 use healer_agent::roots::Roots;
 use healer_agent::tree::diff::changes;
-use healer_agent::tree::{Content, Effect, EffectSource, Manifest, Pattern, TreePath};
+use healer_agent::tree::{Content, Digest, Effect, EffectSource, Manifest, Pattern, TreePath};
 use healer_agent::walk;
 
 use self::disk::{Scene, content, metadata, shared};
@@ -238,6 +238,95 @@ async fn a_file_that_changes_while_it_is_read_is_tried_three_times_more() {
         .await
         .unwrap_err();
     assert!(matches!(error, ProtectError::Changing { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn many_small_files_come_together_and_each_is_what_it_was() {
+    let scene = Scene::new(FILES);
+    for n in 0..50 {
+        scene.write(&format!("many/{n}"), &format!("content {}", n % 40));
+    }
+    scene.write("many/large", &"x".repeat(200_000));
+    let backup = protect(&scene.world, &scene.request(vec![content("many/**")], &[]))
+        .await
+        .unwrap();
+    assert_eq!(scene.calls("read many"), 3, "twenty at a time");
+    assert_eq!(scene.calls("read"), 2, "the large one in two pieces");
+    assert_eq!(backup.row().files, 51);
+    for n in 0..50 {
+        let Some(Some(entry)) = backup.manifest().members.get(&path(&format!("many/{n}"))) else {
+            panic!("it is there");
+        };
+        let text = format!("content {}", n % 40);
+        assert_eq!(
+            entry.content,
+            Content::File {
+                size: text.len() as u64,
+                digest: Some(Digest::of(text.as_bytes()))
+            }
+        );
+    }
+    scene.world.vault.verify(backup.id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_many_that_changes_or_vanishes_costs_only_itself() {
+    let scene = Scene::new(FILES);
+    for n in 0..40 {
+        scene.write(&format!("many/{n}"), &format!("content {n}"));
+    }
+    let (changed, gone) = (scene.path("many/7"), scene.path("many/8"));
+    let mut first = true;
+    scene.hook(move |request| {
+        if let Request::ReadMany { .. } = request
+            && std::mem::take(&mut first)
+        {
+            fs::write(&changed, "another content").unwrap();
+            fs::remove_file(&gone).unwrap();
+        }
+        None
+    });
+    let backup = protect(&scene.world, &scene.request(vec![content("many/**")], &[]))
+        .await
+        .unwrap();
+    assert_eq!(backup.row().files, 39);
+    let members = &backup.manifest().members;
+    assert!(!members.contains_key(&path("many/8")));
+    let Some(Some(entry)) = members.get(&path("many/7")) else {
+        panic!("it is there");
+    };
+    let Content::File { digest, .. } = entry.content else {
+        panic!("it is a file");
+    };
+    assert_eq!(digest, Some(Digest::of(b"another content")));
+    scene.world.vault.verify(backup.id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_answers_for_many_with_other_lengths_is_not_believed() {
+    let scene = Scene::new(FILES);
+    for n in 0..40 {
+        scene.write(&format!("many/{n}"), "content");
+    }
+    for (lengths, body) in [
+        (vec![], vec![]),
+        (vec![Some(7)], b"conten".to_vec()),
+        (vec![Some(6)], b"conten".to_vec()),
+        (vec![Some(7)], b"content and more".to_vec()),
+        (vec![None; 41], vec![]),
+    ] {
+        let answer = Answer::ReadMany { lengths };
+        scene.hook(move |request| match request {
+            Request::ReadMany { .. } => Some(Ok(Reply {
+                answer: answer.clone(),
+                body: body.clone(),
+            })),
+            _ => None,
+        });
+        let request = scene.request(vec![content("many/**")], &[]);
+        let error = protect(&scene.world, &request).await.unwrap_err();
+        assert!(matches!(error, ProtectError::Host(_)), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -34,13 +34,12 @@ impl Shelf {
     /// same file: its inode, length and change time, which no program can set. A manifest that this process wrote is
     /// read back and compared with what was written, and not taken apart.
     pub(super) fn confirm(&self, id: BackupId) -> Result<(), VaultError> {
-        let digests = match self.reread_written(id)? {
-            Some(digests) => digests,
-            None => {
-                let manifest = self.reread_manifest(id)?;
-                let digests: BTreeSet<Digest> = manifest.digests().collect();
-                digests.into_iter().collect()
-            }
+        let digests: Arc<[Digest]> = if let Some(digests) = self.reread_written(id)? {
+            digests
+        } else {
+            let manifest = self.reread_manifest(id)?;
+            let digests: BTreeSet<Digest> = manifest.digests().collect();
+            digests.into_iter().collect()
         };
         let unproven = Mutex::new(Vec::new());
         in_shares(&digests, 1024, |share| {

@@ -200,13 +200,11 @@ impl Writer {
                 }
             }
         };
-        match committed {
-            Some(committed) => answer(committed, group.into_iter().zip(fates)),
-            None => {
-                self.roll_back(before).await;
-                self.again(group, fates).await
-            }
+        if let Some(committed) = committed {
+            return answer(committed, group.into_iter().zip(fates));
         }
+        self.roll_back(before).await;
+        self.again(group, fates).await
     }
 
     /// After a transaction that `SQLite` rolled back.
