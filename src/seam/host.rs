@@ -87,9 +87,6 @@ pub enum HostError {
     /// Nothing was sent: the agent could not be reached or started.
     #[error("{host} cannot be reached: {reason}")]
     Unreachable { host: HostName, reason: String },
-    /// Nothing was sent, not even a login: the machine there cannot prove that it is the one.
-    #[error("the identity of {host} is in doubt: {reason}")]
-    Distrusted { host: HostName, reason: String },
     /// Sent, and no answer came: whether it was carried out is unknown.
     #[error("no answer from {host}: {reason}")]
     Unknown { host: HostName, reason: String },
