@@ -735,7 +735,7 @@ impl Handle {
         match scope {
             Scope::Everything => Ok(()),
             Scope::App(app) => self.app(app).map(|_| ()),
-            Scope::Host(host) if self.world.hosts.contains_key(host) => Ok(()),
+            Scope::Host(host) if self.world.hosts.has(host) => Ok(()),
             Scope::Host(host) => Err(unknown("host", host.as_str(), "healerctl apps")),
         }
     }

@@ -190,7 +190,7 @@ impl Engine {
         if let Err(error) = recover::count_orderly_end(&self.handle.world).await {
             tracing::warn!(reason = %error, "the orderly end could not be recorded");
         }
-        for host in self.handle.world.hosts.values() {
+        for host in self.handle.world.hosts.all() {
             host.close().await;
         }
     }

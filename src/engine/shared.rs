@@ -227,7 +227,7 @@ impl Shared {
         reason: &str,
         owner: &str,
     ) -> Result<(), OpError> {
-        if !world.hosts.contains_key(host) {
+        if !world.hosts.has(host) {
             return Err(unknown("host", host.as_str(), "healerctl apps"));
         }
         let login = Login::of_daemon();

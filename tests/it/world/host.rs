@@ -182,6 +182,7 @@ impl Machine {
                     boot_id: "host-boot".to_owned(),
                     machine_id: self.identity.clone(),
                     uid: 1001,
+                    gid: 1001,
                     landlock: 6,
                     uptime_ms,
                     allowed: Vec::new(),

@@ -183,10 +183,11 @@ impl Sim {
             let world = Arc::new(World {
                 clock: self.clock.clone(),
                 random: Arc::new(SimRandom::new(u64::from(self.lives))),
-                hosts: BTreeMap::from([(
+                hosts: [(
                     HostName::local(),
                     Arc::new(self.host.clone()) as Arc<dyn Host>,
-                )]),
+                )]
+                .into(),
                 store: Arc::new(SimStore {
                     inner: store,
                     fuse: Arc::clone(&self.fuse),
