@@ -5,4 +5,4 @@ pub mod local;
 pub mod ssh;
 
 pub use local::LocalHost;
-pub use ssh::{SshHost, SshLaunch};
+pub use ssh::{SshHost, SshLaunch, SshRemotes};

@@ -1,10 +1,9 @@
 //! Hosts that are reached by SSH: the same agent, at the other end of an exec channel.
 //!
-//! `SshHost` gives every request to the agent of the right user and lane. What lies below: [`pins`] judge host keys,
+//! `SshHost` gives every request to the agent of the right user and lane. What lies below: `pins` judge host keys,
 //! `dial` connects and logs in, `session` opens channels, `push` puts the agent there, `pool` keeps what is open, and
 //! `pace` keeps from trying too often. Nothing here knows what requests mean, and nothing is asked of a person.
 //!
-//! [`pins`]: fingerprint
 
 mod agents;
 mod command;
@@ -21,15 +20,14 @@ mod session;
 mod slots;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::host::connection::ConnectionError;
 use crate::model::action::Identity;
-use crate::model::host::SshSettings;
+use crate::model::host::{OfferedKey, SshSettings, UNKNOWN_ID};
 use crate::model::name::HostName;
-use crate::seam::{BoxFuture, Call, Clock, Host, HostError, Login, Randomness, Reply};
+use crate::seam::{BoxFuture, Call, Clock, Host, HostError, Login, Randomness, Remotes, Reply};
 
 pub use agents::AgentFiles;
 pub use command::{ROOT_STATE, quote, root_agent};
@@ -68,8 +66,6 @@ impl fmt::Debug for SshLaunch {
 pub struct SshHost {
     name: HostName,
     pool: Arc<Pool>,
-    /// Names of users on that machine by their number, as far as they are known.
-    users: Mutex<BTreeMap<u32, String>>,
 }
 
 impl fmt::Debug for SshHost {
@@ -80,16 +76,8 @@ impl fmt::Debug for SshHost {
     }
 }
 
-/// A host key that a machine offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OfferedKey {
-    /// As it is pinned: `ssh-ed25519 AAAA…`.
-    pub line: String,
-    /// `SHA256:…`
-    pub fingerprint: String,
-}
-
-/// Asks a host for its keys, without any login there; its jumps are logged in to, with their own pins.
+/// Asks a host for its keys, without any login there; its jumps are logged in to, with their own pins. The one to pin
+/// comes first.
 ///
 /// # Errors
 /// When it cannot be reached, or has no key that can be used.
@@ -111,11 +99,61 @@ pub async fn scan(settings: &SshSettings, launch: &SshLaunch) -> Result<Vec<Offe
         .into_iter()
         .filter_map(|key| {
             Some(OfferedKey {
-                line: key.to_openssh().ok()?,
+                key: key.to_openssh().ok()?,
                 fingerprint: fingerprint(&key),
             })
         })
         .collect())
+}
+
+/// Makes hosts that are reached by SSH.
+#[derive(Debug)]
+pub struct SshRemotes {
+    launch: SshLaunch,
+}
+
+impl SshRemotes {
+    /// All hosts that it makes share `launch`.
+    pub fn new(launch: SshLaunch) -> Self {
+        Self { launch }
+    }
+}
+
+impl Remotes for SshRemotes {
+    fn open(&self, name: &HostName, settings: &SshSettings) -> Arc<dyn Host> {
+        Arc::new(SshHost::new(
+            name.clone(),
+            settings.clone(),
+            self.launch.clone(),
+        ))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        name: &'a HostName,
+        settings: &'a SshSettings,
+    ) -> BoxFuture<'a, Result<OfferedKey, HostError>> {
+        Box::pin(async move {
+            let unreachable = |reason: String| HostError::Unreachable {
+                host: name.clone(),
+                reason,
+            };
+            let keys = scan(settings, &self.launch).await;
+            let keys = keys.map_err(|error| told(name, &error))?;
+            let first = keys.into_iter().next();
+            first.ok_or_else(|| unreachable("it offered no host key".to_owned()))
+        })
+    }
+}
+
+/// The error that the seam has for it.
+fn told(host: &HostName, error: &SshError) -> HostError {
+    let (host, reason) = (host.clone(), error.to_string());
+    if error.is_doubt() {
+        HostError::Untrusted { host, reason }
+    } else {
+        HostError::Unreachable { host, reason }
+    }
 }
 
 impl SshHost {
@@ -124,16 +162,7 @@ impl SshHost {
         Self {
             name,
             pool: Arc::new(Pool::new(settings, launch)),
-            users: Mutex::default(),
         }
-    }
-
-    /// Tells the name that a number belongs to there; without it the host's own login is used.
-    pub fn know_user(&self, uid: u32, name: &str) {
-        self.users
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid, name.to_owned());
     }
 
     /// Forgets earlier failures: a person wants to know how it is now.
@@ -143,12 +172,9 @@ impl SshHost {
 
     fn who(&self, call: &Call) -> Who {
         let own = || self.pool.settings().target.address.user.clone();
-        let user = match call.login.identity {
-            Identity::Root => own(),
-            Identity::App => {
-                let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-                users.get(&call.login.uid).cloned().unwrap_or_else(own)
-            }
+        let user = match (call.login.identity, call.login.user) {
+            (Identity::App, Some(user)) => user.to_string(),
+            (Identity::App, None) | (Identity::Root, _) => own(),
         };
         Who {
             user,
@@ -162,13 +188,7 @@ impl SshHost {
         let patience = self.pool.settings().connect_within + pool::GREETING;
         let agent = match tokio::time::timeout(patience, self.pool.agent(who)).await {
             Ok(Ok(agent)) => agent,
-            Ok(Err(error)) if error.is_doubt() => {
-                return Err(HostError::Distrusted {
-                    host: self.name.clone(),
-                    reason: error.to_string(),
-                });
-            }
-            Ok(Err(error)) => return Err(self.unreachable(error.to_string())),
+            Ok(Err(error)) => return Err(told(&self.name, &error)),
             Err(_) => {
                 return Err(self.unreachable(
                     "its agent is still being put there or started; that goes on".to_owned(),
@@ -176,7 +196,7 @@ impl SshHost {
             }
         };
         let found = agent.connection.hello().uid;
-        if found != login.uid {
+        if login.uid != UNKNOWN_ID && found != login.uid {
             return Err(self.unreachable(format!(
                 "the agent for user {} runs as uid {found}, and uid {} is wanted",
                 who.user, login.uid
@@ -200,6 +220,7 @@ impl Host for SshHost {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>> {
         Box::pin(async move {
+            call.check(&self.name)?;
             let host = || self.name.clone();
             let who = self.who(&call);
             // Once more with a new agent, when the old one was gone before anything was sent.
