@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::network::Network;
 use super::shared::Shared;
 use crate::guard::breaker::status::BreakerStatus;
 use crate::model::action::ResolvedAction;
@@ -297,6 +298,7 @@ pub struct Handle {
     pub(super) board: Arc<RwLock<BTreeMap<AppName, AppView>>>,
     pub(super) actions: Arc<RwLock<BTreeMap<AppName, Vec<ActionView>>>>,
     pub(super) events: broadcast::Sender<EventLine>,
+    pub(super) network: Arc<Network>,
 }
 
 /// Longest wait for a desk to answer; a backup of a large tree may stand before it.
@@ -736,7 +738,7 @@ impl Handle {
             Scope::Everything => Ok(()),
             Scope::App(app) => self.app(app).map(|_| ()),
             Scope::Host(host) if self.world.hosts.has(host) => Ok(()),
-            Scope::Host(host) => Err(unknown("host", host.as_str(), "healerctl apps")),
+            Scope::Host(host) => Err(unknown("host", host.as_str(), "healerctl host")),
         }
     }
 

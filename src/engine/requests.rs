@@ -14,7 +14,7 @@ use super::handle::{
 use super::life;
 use super::look::{self, Which};
 use super::proposals::{self, Wish};
-use super::rollback;
+use super::{rollback, who};
 use crate::guard::approval::enough_votes;
 use crate::guard::breaker::{self, By};
 use crate::model::Digest;
@@ -64,6 +64,10 @@ type Done<T> = Result<T, Stop>;
 /// # Errors
 /// Only when the desk cannot go on; a refusal is an answer.
 pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), EngineError> {
+    if let Err(error) = who::learn(desk).await {
+        // Whatever needs the host refuses by itself: a login without numbers is asked for nothing.
+        tracing::warn!(app = %desk.app.name, host = %desk.app.host, reason = %error, "user not known");
+    }
     match request {
         Request::Nudge => Ok(()),
         Request::Diagnose { answer } => reply(answer, diagnose(desk).await),
@@ -200,7 +204,7 @@ async fn diagnose(desk: &mut Desk) -> Done<()> {
         Err(error) => Err(Stop::Refused(OpError::new(
             OpErrorKind::Unavailable,
             "host_unseen",
-            format!("{} cannot be seen: {error}", desk.app.name),
+            format!("{} cannot be seen: {}", desk.app.name, error.reason),
             "See that its host can be reached and that its user may run an agent.",
         ))),
     }

@@ -1,10 +1,13 @@
 //! A machine that is reached by SSH, as the configuration describes it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::name::HostName;
 
 /// A user or group whose number is not known; the kernel's own word for "none" (`(uid_t) -1`). The agent never acts
 /// for it.
@@ -80,6 +83,37 @@ pub struct OfferedKey {
     pub fingerprint: String,
 }
 
+/// How a step of an examination ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Fine,
+    /// This must be mended.
+    Wrong,
+    /// Not looked at, or not used.
+    Skipped,
+}
+
+impl Found {
+    /// The word people read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Wrong => "wrong",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// What one step of an examination found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub step: String,
+    pub found: Found,
+    pub text: String,
+    /// Lines to add to a file there, ready to copy; empty where there are none.
+    pub lines: String,
+}
+
 /// Where an SSH server listens, and who logs in when nobody else is named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SshAddress {
@@ -115,6 +149,27 @@ pub struct Become {
     pub program: PathBuf,
 }
 
+/// Where a root agent keeps its record on a host.
+pub const ROOT_STATE: &str = "/var/lib/healerd-agent";
+
+/// Root-owned list of what a root agent on a host may do.
+pub const ALLOW_FILE: &str = "/etc/healerd/agent.toml";
+
+impl Become {
+    /// What `sudo -n` runs, word for word; sudoers must allow exactly this and nothing wider.
+    pub fn command(&self) -> String {
+        format!(
+            "{} --identity root --state {ROOT_STATE}",
+            self.program.display()
+        )
+    }
+
+    /// The line for sudoers that lets `user` run exactly that.
+    pub fn sudoers_line(&self, user: &str) -> String {
+        format!("{user} ALL=(root) NOPASSWD: {}", self.command())
+    }
+}
+
 /// A host, and how its agents are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshSettings {
@@ -134,6 +189,33 @@ pub struct SshSettings {
     pub connect_within: Duration,
     /// A connection that nobody used for this long is closed.
     pub idle: Duration,
+}
+
+/// A host of the configuration, before keys that were enrolled at run time are added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteHost {
+    /// Pins are those that the configuration names.
+    pub ssh: SshSettings,
+    /// The hosts that `ssh.jumps` stand for, in the same order.
+    pub jumps: Vec<HostName>,
+}
+
+impl RemoteHost {
+    /// How the host is reached with the keys that persons enrolled. What the configuration names wins over them.
+    pub fn with_enrolled(
+        &self,
+        name: &HostName,
+        enrolled: &BTreeMap<HostName, Vec<String>>,
+    ) -> SshSettings {
+        let mut ssh = self.ssh.clone();
+        let hops = ssh.jumps.iter_mut().zip(&self.jumps);
+        for (hop, host) in hops.chain([(&mut ssh.target, name)]) {
+            if hop.host_keys.is_empty() {
+                hop.host_keys = enrolled.get(host).cloned().unwrap_or_default();
+            }
+        }
+        ssh
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,23 @@ pub struct Call {
     pub timeout: Duration,
 }
 
+impl Call {
+    /// A login whose numbers nobody knows is asked who it is, and nothing else. Every host holds its calls to this.
+    ///
+    /// # Errors
+    /// When it is asked for more.
+    pub fn check(&self, host: &HostName) -> Result<(), HostError> {
+        let is_greeting = matches!(self.request, Request::Hello { .. });
+        if self.login.uid == UNKNOWN_ID && !is_greeting {
+            return Err(HostError::Unreachable {
+                host: host.clone(),
+                reason: "it is not known who the application's user is there".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// An answer that is not a refusal.
 #[derive(Debug, Clone)]
 pub struct Reply {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::BoxFuture;
 use super::host::{Host, HostError};
-use crate::model::host::{OfferedKey, SshSettings};
+use crate::model::host::{Finding, OfferedKey, SshSettings};
 use crate::model::name::HostName;
 
 /// Reaches machines that are not this one.
@@ -21,6 +21,16 @@ pub trait Remotes: Send + Sync {
         name: &'a HostName,
         settings: &'a SshSettings,
     ) -> BoxFuture<'a, Result<OfferedKey, HostError>>;
+
+    /// The way to a host up to its key, step by step, for a person who wonders what is missing. Nobody logs in.
+    fn examine<'a>(
+        &'a self,
+        name: &'a HostName,
+        settings: &'a SshSettings,
+    ) -> BoxFuture<'a, Vec<Finding>>;
+
+    /// The public halves of the keys that log in there, as lines of `authorized_keys`, where they can be read.
+    fn public_keys(&self, settings: &SshSettings) -> Vec<String>;
 }
 
 /// All hosts of the present configuration.

@@ -118,6 +118,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     };
     let outside = Outside {
         pulse,
+        remotes: None,
         notices: notifier
             .clone()
             .map(|notifier| (notifier, settings.notify.repeat)),
@@ -277,6 +278,7 @@ fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
             max_mode: settings.policy.max_mode,
         },
         catalogue: Arc::new(catalogue),
+        hosts: settings.hosts.clone(),
     }
 }
 

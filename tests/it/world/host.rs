@@ -502,6 +502,7 @@ impl Host for SimHost {
 
 impl SimHost {
     fn exchange(&self, call: Call) -> Result<Reply, HostError> {
+        call.check(&self.name)?;
         let unreachable = |reason: &str| HostError::Unreachable {
             host: self.name.clone(),
             reason: reason.to_owned(),

@@ -120,6 +120,7 @@ impl Sim {
         let setup = Setup {
             apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
             check_every: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             catalogue: Arc::new(catalogue),
             modes: Modes {
                 mode: HealingMode::Manual,
