@@ -35,6 +35,9 @@ const STEP: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
+/// Times of a whole login that are waited for a turn.
+const TURNS: u32 = 10;
+
 /// Any stream that SSH can be spoken over.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -197,11 +200,13 @@ async fn reach(
     seen: &Notes,
 ) -> Result<Reached, SshError> {
     let at = address.to_string();
-    let turn = tokio::time::timeout(route.within, route.pacer.turn(&address.host, address.port));
+    // A crowd at one server is not its fault; only a queue that does not move is given up.
+    let within = route.within * TURNS;
+    let turn = tokio::time::timeout(within, route.pacer.turn(&address.host, address.port));
     let late = || SshError::Late {
         at: at.clone(),
         stage: Stage::Turn,
-        within: route.within,
+        within,
     };
     let turn = turn.await.ok().flatten().ok_or_else(late)?;
     let budget = Budget::new(route.within);
