@@ -120,7 +120,7 @@ mod tests {
             reason: "r".to_owned(),
         };
         let failed = slots
-            .get(&1, |_| true, || async { Err(error.clone()) })
+            .get(&1, |_| true, move || async move { Err(error) })
             .await;
         assert!(failed.is_err());
         let good = slots.get(&1, |_| true, || async { Ok(Arc::new(1)) }).await;
