@@ -14,7 +14,7 @@ use super::desk::Desk;
 use crate::model::app::App;
 use crate::model::host::{UNKNOWN_ID, UserIds, UserName};
 use crate::model::name::HostName;
-use crate::seam::{Call, Changes, HostError, Lane, Login, StoreError, World, Write};
+use crate::seam::{Call, Changes, Host, HostError, Lane, Login, StoreError, Write};
 
 /// A first login on a host may push an agent before it is answered.
 const ANSWER: Duration = Duration::from_mins(2);
@@ -65,7 +65,15 @@ pub(super) async fn learn(desk: &mut Desk) -> Result<(), WhoError> {
 
 async fn ask(desk: &Desk, user: UserName) -> Result<UserIds, WhoError> {
     let host = &desk.app.host;
-    let ids = identify(&desk.world, host, user).await?;
+    let there = desk
+        .world
+        .hosts
+        .get(host)
+        .ok_or_else(|| HostError::Unreachable {
+            host: host.clone(),
+            reason: "it is not configured".to_owned(),
+        })?;
+    let ids = identify(there.as_ref(), &desk.world.owner, user).await?;
     let detail = json!({"user": user.as_str(), "uid": ids.uid, "gid": ids.gid});
     let value = json!({"uid": ids.uid, "gid": ids.gid}).to_string();
     let changes = Changes::new(desk.now(), "healerd")
@@ -82,24 +90,21 @@ async fn ask(desk: &Desk, user: UserName) -> Result<UserIds, WhoError> {
 
 /// Asks a host for the numbers of a user. Root and nobody in particular are refused.
 pub(super) async fn identify(
-    world: &World,
-    host: &HostName,
+    there: &dyn Host,
+    owner: &str,
     user: UserName,
 ) -> Result<UserIds, HostError> {
+    let host = there.name();
     let unreachable = |reason: String| HostError::Unreachable {
         host: host.clone(),
         reason,
     };
-    let there = world
-        .hosts
-        .get(host)
-        .ok_or_else(|| unreachable("it is not configured".to_owned()))?;
     let call = Call {
         login: Login::unknown(Some(user)),
         lane: Lane::Check,
         request: Request::Hello {
             version: VERSION,
-            owner: world.owner.clone(),
+            owner: owner.to_owned(),
         },
         body: Vec::new(),
         timeout: ANSWER,

@@ -9,6 +9,7 @@ mod agents;
 mod command;
 mod dial;
 mod error;
+mod examine;
 mod gate;
 mod keys;
 mod login;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use crate::host::connection::ConnectionError;
 use crate::model::action::Identity;
-use crate::model::host::{OfferedKey, SshSettings, UNKNOWN_ID};
+use crate::model::host::{Finding, OfferedKey, SshSettings, UNKNOWN_ID};
 use crate::model::name::HostName;
 use crate::seam::{BoxFuture, Call, Clock, Host, HostError, Login, Randomness, Remotes, Reply};
 
@@ -144,6 +145,18 @@ impl Remotes for SshRemotes {
             first.ok_or_else(|| unreachable("it offered no host key".to_owned()))
         })
     }
+
+    fn examine<'a>(
+        &'a self,
+        name: &'a HostName,
+        settings: &'a SshSettings,
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(examine::examine(name, settings, &self.launch))
+    }
+
+    fn public_keys(&self, settings: &SshSettings) -> Vec<String> {
+        examine::public_keys(settings, self.launch.clock.now().wall_ms)
+    }
 }
 
 /// The error that the seam has for it.
@@ -198,8 +211,8 @@ impl SshHost {
         let found = agent.connection.hello().uid;
         if login.uid != UNKNOWN_ID && found != login.uid {
             return Err(self.unreachable(format!(
-                "the agent for user {} runs as uid {found}, and uid {} is wanted",
-                who.user, login.uid
+                "the agent for user {} runs as uid {found}, and uid {} was learned; `healerctl adopt {}` if that is right",
+                who.user, login.uid, self.name
             )));
         }
         Ok(agent)
