@@ -78,6 +78,11 @@ impl Budget {
         Self(Instant::now() + within)
     }
 
+    /// What one step may take now.
+    fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now()).min(STEP)
+    }
+
     /// Runs one step within its time.
     pub(super) async fn step<T>(
         self,
@@ -85,7 +90,7 @@ impl Budget {
         stage: Stage,
         work: impl Future<Output = T>,
     ) -> Result<T, SshError> {
-        let within = self.0.saturating_duration_since(Instant::now()).min(STEP);
+        let within = self.left();
         tokio::time::timeout(within, work)
             .await
             .map_err(|_| SshError::Late {
@@ -284,14 +289,12 @@ async fn shake(
             Stage::KeyExchange
         }
     };
-    let shaken = budget.step(&at, Stage::KeyExchange, shaking).await;
-    let shaken = shaken.map_err(|error| match error {
-        SshError::Late { at, within, .. } => SshError::Late {
-            at,
-            stage: stage(),
-            within,
-        },
-        other => other,
+    let within = budget.left();
+    let shaken = tokio::time::timeout(within, shaking).await;
+    let shaken = shaken.map_err(|_| SshError::Late {
+        at: at.clone(),
+        stage: stage(),
+        within,
     })?;
     match shaken {
         Ok(handle) => {

@@ -124,7 +124,8 @@ impl Pool {
             let (pool, who) = (Arc::clone(self), who.clone());
             async move {
                 let key = (who.user.clone(), Some(who.identity));
-                pool.patiently(key, pool.start(&who)).await.map(Arc::new)
+                let starting = Box::pin(pool.start(&who));
+                pool.patiently(key, starting).await.map(Arc::new)
             }
         });
         making.await
@@ -174,7 +175,7 @@ impl Pool {
         let making = self.sessions.get(&key, alive, || {
             let (pool, user) = (Arc::clone(self), user.to_owned());
             async move {
-                let dialled = pool.dial(&user);
+                let dialled = Box::pin(pool.dial(&user));
                 let session = pool.patiently((user.clone(), None), dialled).await?;
                 let session = Arc::new(session);
                 tokio::spawn(close_when_idle(

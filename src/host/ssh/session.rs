@@ -108,13 +108,13 @@ impl Session {
             // Nothing is ever typed, so that what waits for input ends.
             drop(channel.eof().await);
             while let Some(message) = channel.wait().await {
-                match message {
-                    ChannelMsg::Data { data } => {
-                        let room = OUTPUT_BYTES_MAX.saturating_sub(stdout.len());
-                        stdout.extend(data.iter().take(room));
-                    }
-                    ChannelMsg::Close => break,
-                    other => stream::note(&watch, &other),
+                if let ChannelMsg::Data { data } = &message {
+                    let room = OUTPUT_BYTES_MAX.saturating_sub(stdout.len());
+                    stdout.extend(data.iter().take(room));
+                } else if matches!(message, ChannelMsg::Close) {
+                    break;
+                } else {
+                    stream::note(&watch, &message);
                 }
             }
         };

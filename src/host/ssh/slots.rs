@@ -50,9 +50,9 @@ impl<K: Ord + Clone, T: Send + Sync + 'static> Slots<K, T> {
                 return slot.clone();
             }
         }
-        let made = tokio::spawn(make());
+        let task = tokio::spawn(make());
         let boxed: BoxFuture<'static, _> = Box::pin(async move {
-            made.await.unwrap_or_else(|error| {
+            task.await.unwrap_or_else(|error| {
                 Err(SshError::Agent {
                     at: "the connection".to_owned(),
                     reason: format!("could not be made: {error}"),

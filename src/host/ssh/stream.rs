@@ -82,35 +82,32 @@ pub(super) async fn drain(
             message = read.wait() => message,
         };
         let Some(message) = message else { break };
-        match message {
-            ChannelMsg::Data { data } if greeted => {
-                if sink.write_all(&data).await.is_err() {
-                    break; // nobody reads any more
-                }
+        let ChannelMsg::Data { data } = message else {
+            if matches!(message, ChannelMsg::Close) {
+                break;
             }
-            ChannelMsg::Data { data } => {
-                let rest = {
-                    let mut seen = watch.lock().unwrap_or_else(PoisonError::into_inner);
-                    // What was looked at before need not be again, however small the pieces are.
-                    let from = seen.noise.len().saturating_sub(BEGIN.len());
-                    seen.noise.extend_from_slice(&data);
-                    if let Some(start) = greeting(&seen.noise, from) {
-                        greeted = true;
-                        Some(seen.noise.split_off(start))
-                    } else if seen.noise.len() > NOISE_BYTES_MAX {
-                        break;
-                    } else {
-                        None
-                    }
-                };
-                if let Some(rest) = rest
-                    && sink.write_all(&rest).await.is_err()
-                {
-                    break;
+            note(&watch, &message);
+            continue;
+        };
+        let sent = if greeted {
+            sink.write_all(&data).await
+        } else {
+            let answers = {
+                let mut seen = watch.lock().unwrap_or_else(PoisonError::into_inner);
+                // What was looked at before need not be again, however small the pieces are.
+                let from = seen.noise.len().saturating_sub(BEGIN.len());
+                seen.noise.extend_from_slice(&data);
+                match greeting(&seen.noise, from) {
+                    Some(start) => seen.noise.split_off(start),
+                    None if seen.noise.len() > NOISE_BYTES_MAX => break,
+                    None => continue,
                 }
-            }
-            ChannelMsg::Close => break,
-            other => note(&watch, &other),
+            };
+            greeted = true;
+            sink.write_all(&answers).await
+        };
+        if sent.is_err() {
+            break; // nobody reads any more
         }
     }
     drop(sink);
