@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::model::host::Become;
+use crate::model::host::{Become, ROOT_STATE};
 
 /// Printed before the facts, so that whatever start-up files print before it is skipped.
 pub(super) const MARKER: &str = "healerd-facts";
@@ -13,14 +13,11 @@ pub(super) const MARKER: &str = "healerd-facts";
 /// Asks for the kernel's and the machine's name.
 pub(super) const FACTS: &str = "echo healerd-facts; uname -s; uname -m";
 
-/// Where a root agent keeps its record on a host.
-pub const ROOT_STATE: &str = "/var/lib/healerd-agent";
-
 /// A word that every shell takes as it is.
 ///
 /// # Errors
 /// When shells differ about one of its characters.
-pub fn quote(word: &str) -> Result<String, String> {
+pub(super) fn quote(word: &str) -> Result<String, String> {
     if let Some(bad) = word
         .chars()
         .find(|c| c.is_control() || matches!(c, '\\' | '!'))
@@ -52,7 +49,7 @@ pub(super) fn app_agent(program: &str, state: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the program's path is not text or cannot be quoted.
-pub fn root_agent(r#become: &Become) -> Result<String, String> {
+pub(super) fn root_agent(r#become: &Become) -> Result<String, String> {
     let program = program(&r#become.program)?;
     Ok(format!(
         "exec sudo -n {program} --identity root --state {ROOT_STATE}"

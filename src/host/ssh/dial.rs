@@ -35,6 +35,9 @@ const STEP: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
+/// Times of a whole login that are waited for a turn.
+const TURNS: u32 = 10;
+
 /// Any stream that SSH can be spoken over.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -138,6 +141,28 @@ pub(super) async fn offered(route: Route<'_>) -> Result<Vec<PublicKey>, SshError
     }
 }
 
+/// Looks whether the target shows a pinned key, without a login there; answers its fingerprint.
+///
+/// # Errors
+/// When it does not, or cannot be reached.
+pub(super) async fn shown(route: Route<'_>) -> Result<String, SshError> {
+    let jumps = through(route).await?;
+    let seen = Notes::default();
+    let pins = pins_of(route.target)?;
+    let reached = reach(route, jumps.last(), &route.target.address, &seen).await?;
+    drop(shake(reached, &pins, pins.kinds(), &seen).await?);
+    let key = notes(&seen).host_key.take();
+    Ok(key.as_ref().map(fingerprint).unwrap_or_default())
+}
+
+fn pins_of(hop: &SshHop) -> Result<Pins, SshError> {
+    Pins::parse(&hop.host_keys).map_err(|doubt| SshError::Distrusted {
+        at: hop.address.to_string(),
+        offered: None,
+        doubt,
+    })
+}
+
 /// Lines to the jumps, the nearest first.
 async fn through(route: Route<'_>) -> Result<Vec<Line>, SshError> {
     let mut lines: Vec<Line> = Vec::new();
@@ -158,13 +183,7 @@ struct Reached {
 }
 
 async fn log_in(route: Route<'_>, via: Option<&Line>, hop: &SshHop) -> Result<Line, SshError> {
-    let at = hop.address.to_string();
-    let distrust = |doubt| SshError::Distrusted {
-        at: at.clone(),
-        offered: None,
-        doubt,
-    };
-    let pins = Pins::parse(&hop.host_keys).map_err(distrust)?;
+    let pins = pins_of(hop)?;
     let seen = Notes::default();
     let reached = reach(route, via, &hop.address, &seen).await?;
     let budget = reached.budget;
@@ -181,11 +200,13 @@ async fn reach(
     seen: &Notes,
 ) -> Result<Reached, SshError> {
     let at = address.to_string();
-    let turn = tokio::time::timeout(route.within, route.pacer.turn(&address.host, address.port));
+    // A crowd at one server is not its fault; only a queue that does not move is given up.
+    let within = route.within * TURNS;
+    let turn = tokio::time::timeout(within, route.pacer.turn(&address.host, address.port));
     let late = || SshError::Late {
         at: at.clone(),
         stage: Stage::Turn,
-        within: route.within,
+        within,
     };
     let turn = turn.await.ok().flatten().ok_or_else(late)?;
     let budget = Budget::new(route.within);
@@ -283,10 +304,10 @@ async fn shake(
     let stream = Watched::new(stream, Arc::clone(seen), cut);
     let shaking = client::connect_stream(Arc::new(config), stream, gate);
     let stage = || {
-        if notes(seen).head.is_empty() {
-            Stage::Banner
-        } else {
+        if notes(seen).head.windows(4).any(|word| word == b"SSH-") {
             Stage::KeyExchange
+        } else {
+            Stage::Banner
         }
     };
     let within = budget.left();

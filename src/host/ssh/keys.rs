@@ -80,6 +80,15 @@ impl Credentials {
     }
 }
 
+/// The public halves of the key files that can be used, as lines of `authorized_keys`.
+pub(super) fn public_halves(settings: &SshSettings) -> Vec<String> {
+    settings
+        .keys
+        .iter()
+        .filter_map(|path| private_key(path).ok()?.public_key().to_openssh().ok())
+        .collect()
+}
+
 fn refuse(path: &Path, reason: impl Into<String>) -> SshError {
     SshError::Key {
         file: path.display().to_string(),

@@ -17,6 +17,7 @@ mod pace;
 mod pins;
 mod pool;
 mod push;
+mod remotes;
 mod session;
 mod slots;
 mod stream;
@@ -26,19 +27,18 @@ use std::sync::Arc;
 
 use crate::host::connection::ConnectionError;
 use crate::model::action::Identity;
-use crate::model::host::{Finding, OfferedKey, SshSettings, UNKNOWN_ID};
+use crate::model::host::{SshSettings, UNKNOWN_ID};
 use crate::model::name::HostName;
-use crate::seam::{BoxFuture, Call, Clock, Host, HostError, Login, Randomness, Remotes, Reply};
+use crate::seam::{BoxFuture, Call, Clock, Host, HostError, Login, Randomness, Reply};
 
 pub use agents::AgentFiles;
-pub use command::{ROOT_STATE, quote, root_agent};
 pub use error::{Doubt, SshError, Stage};
 pub use pace::Pacer;
 pub use pins::fingerprint;
+pub use remotes::{SshRemotes, scan};
 
-use dial::Route;
-use keys::Credentials;
 use pool::{Agent, Pool, Who};
+use remotes::told;
 
 /// What all hosts have in common.
 #[derive(Clone)]
@@ -74,98 +74,6 @@ impl fmt::Debug for SshHost {
         f.debug_struct("SshHost")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// Asks a host for its keys, without any login there; its jumps are logged in to, with their own pins. The one to pin
-/// comes first.
-///
-/// # Errors
-/// When it cannot be reached, or has no key that can be used.
-pub async fn scan(settings: &SshSettings, launch: &SshLaunch) -> Result<Vec<OfferedKey>, SshError> {
-    let credentials = if settings.jumps.is_empty() {
-        Credentials::default()
-    } else {
-        Credentials::load(settings, launch.clock.now().wall_ms)?
-    };
-    let route = Route {
-        jumps: &settings.jumps,
-        target: &settings.target,
-        credentials: &credentials,
-        pacer: &launch.pacer,
-        within: settings.connect_within,
-    };
-    let keys = dial::offered(route).await?;
-    Ok(keys
-        .into_iter()
-        .filter_map(|key| {
-            Some(OfferedKey {
-                key: key.to_openssh().ok()?,
-                fingerprint: fingerprint(&key),
-            })
-        })
-        .collect())
-}
-
-/// Makes hosts that are reached by SSH.
-#[derive(Debug)]
-pub struct SshRemotes {
-    launch: SshLaunch,
-}
-
-impl SshRemotes {
-    /// All hosts that it makes share `launch`.
-    pub fn new(launch: SshLaunch) -> Self {
-        Self { launch }
-    }
-}
-
-impl Remotes for SshRemotes {
-    fn open(&self, name: &HostName, settings: &SshSettings) -> Arc<dyn Host> {
-        Arc::new(SshHost::new(
-            name.clone(),
-            settings.clone(),
-            self.launch.clone(),
-        ))
-    }
-
-    fn scan<'a>(
-        &'a self,
-        name: &'a HostName,
-        settings: &'a SshSettings,
-    ) -> BoxFuture<'a, Result<OfferedKey, HostError>> {
-        Box::pin(async move {
-            let unreachable = |reason: String| HostError::Unreachable {
-                host: name.clone(),
-                reason,
-            };
-            let keys = scan(settings, &self.launch).await;
-            let keys = keys.map_err(|error| told(name, &error))?;
-            let first = keys.into_iter().next();
-            first.ok_or_else(|| unreachable("it offered no host key".to_owned()))
-        })
-    }
-
-    fn examine<'a>(
-        &'a self,
-        name: &'a HostName,
-        settings: &'a SshSettings,
-    ) -> BoxFuture<'a, Vec<Finding>> {
-        Box::pin(examine::examine(name, settings, &self.launch))
-    }
-
-    fn public_keys(&self, settings: &SshSettings) -> Vec<String> {
-        examine::public_keys(settings, self.launch.clock.now().wall_ms)
-    }
-}
-
-/// The error that the seam has for it.
-fn told(host: &HostName, error: &SshError) -> HostError {
-    let (host, reason) = (host.clone(), error.to_string());
-    if error.is_doubt() {
-        HostError::Untrusted { host, reason }
-    } else {
-        HostError::Unreachable { host, reason }
     }
 }
 

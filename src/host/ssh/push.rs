@@ -51,7 +51,12 @@ pub(super) async fn place(
     let printed = session.run(command::FACTS).await?;
     let (kernel, machine) = command::facts(&String::from_utf8_lossy(&printed.stdout))
         .ok_or_else(|| sorry(mute(&printed)))?;
-    let agent = files.find(&kernel, &machine).map_err(sorry)?;
+    let files = files.clone();
+    let reading = tokio::task::spawn_blocking(move || files.find(&kernel, &machine));
+    let agent = reading
+        .await
+        .map_err(|error| sorry(error.to_string()))?
+        .map_err(sorry)?;
     let (sftp, _place) = session.sftp().await?;
     let copying = copy(&sftp, &agent, unique);
     let copied = tokio::time::timeout(COPY, copying).await;

@@ -53,8 +53,16 @@ impl Lab {
         });
         let mut passwd = std::fs::read_to_string("/etc/passwd").expect("there are users");
         let one = ["shop".to_owned()];
-        let users = if like.users.is_empty() { &one[..] } else { &like.users };
-        let shell = if like.shell.is_empty() { "/bin/sh" } else { &like.shell };
+        let users = if like.users.is_empty() {
+            &one[..]
+        } else {
+            &like.users
+        };
+        let shell = if like.shell.is_empty() {
+            "/bin/sh"
+        } else {
+            &like.shell
+        };
         for user in users {
             passwd += &format!("{user}:*:{UID}:{UID}::{}:{shell}\n", home.display());
         }
@@ -67,7 +75,11 @@ impl Lab {
             like.config,
             dir = dir.display(),
         );
-        let kinds = if like.host_keys.is_empty() { &["ed25519"][..] } else { &like.host_keys };
+        let kinds = if like.host_keys.is_empty() {
+            &["ed25519"][..]
+        } else {
+            &like.host_keys
+        };
         for kind in kinds {
             let key = dir.join(format!("host_{kind}"));
             self.ssh_key(&key, kind, "");
@@ -90,7 +102,8 @@ impl Lab {
         );
         let pid = self.spawn(
             name,
-            self.as_root("unshare").args(["--mount", "sh", "-c", &script]),
+            self.as_root("unshare")
+                .args(["--mount", "sh", "-c", &script]),
         );
         wait_for("sshd listens", || {
             assert!(self.runs(pid), "sshd ended: {}", self.log(name));
@@ -177,7 +190,10 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     while let Some(parent) = found.get(at) {
         let path = format!("/proc/{parent}/task/{parent}/children");
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        found.extend(text.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        found.extend(
+            text.split_whitespace()
+                .filter_map(|word| word.parse::<u32>().ok()),
+        );
         at += 1;
     }
     found.remove(0);

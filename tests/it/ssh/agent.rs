@@ -33,7 +33,10 @@ async fn a_host_with_nothing_gets_the_agent_once_and_privately() {
     let directory = &remote.launch.agents.directories[0];
     let name = format!("healer-agent-{}", std::env::consts::ARCH);
     let sent = std::fs::read(directory.join(name)).unwrap();
-    assert!(std::fs::read(&programs[0]).unwrap() == sent, "byte for byte");
+    assert!(
+        std::fs::read(&programs[0]).unwrap() == sent,
+        "byte for byte"
+    );
     let hash = blake3::hash(&sent).to_hex().to_string();
     assert!(programs[0].ends_with(format!("{hash}/healer-agent")));
     for path in [&programs[0], &remote.state()] {
@@ -61,7 +64,10 @@ async fn a_torn_agent_is_replaced_and_old_ones_are_removed() {
         std::fs::create_dir(&old).unwrap();
         std::fs::write(old.join("healer-agent"), b"old").unwrap();
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age * 86_400);
-        std::fs::File::open(&old).unwrap().set_modified(then).unwrap();
+        std::fs::File::open(&old)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
         std::os::unix::fs::chown(&old, Some(UID), Some(UID)).unwrap();
     }
     std::fs::write(program.with_file_name("new.0123"), b"cut").unwrap();
@@ -69,7 +75,10 @@ async fn a_torn_agent_is_replaced_and_old_ones_are_removed() {
     assert!(std::fs::metadata(&program).unwrap().len() > 100_000);
     let kept = pushed(&remote);
     assert_eq!(kept.len(), 2, "the newest other one stays: {kept:?}");
-    assert!(kept.iter().any(|path| path.to_string_lossy().contains(&"c".repeat(64))));
+    assert!(
+        kept.iter()
+            .any(|path| path.to_string_lossy().contains(&"c".repeat(64)))
+    );
 }
 
 #[tokio::test]
@@ -130,7 +139,10 @@ async fn an_architecture_without_an_agent_is_told() {
         directories: vec![remote.lab.home()],
     };
     let said = refusal(&remote.host()).await;
-    assert!(said.contains("there is no agent for its architecture"), "{said}");
+    assert!(
+        said.contains("there is no agent for its architecture"),
+        "{said}"
+    );
     assert!(said.contains(std::env::consts::ARCH), "{said}");
 }
 
@@ -204,14 +216,18 @@ async fn a_forced_command_answers_whatever_is_executed_and_nothing_is_pushed() {
 
     // One of another release says so.
     let older = remote.lab.dir().join("older");
-    let refused = br#"{"answer":"refused","code":"version","message":"this agent speaks version 0"}"#;
+    let refused =
+        br#"{"answer":"refused","code":"version","message":"this agent speaks version 0"}"#;
     let frame = healer_agent::protocol::Frame {
         id: 1,
         header: refused.to_vec(),
         body: Vec::new(),
     };
     std::fs::write(remote.lab.dir().join("frame"), frame.encode().unwrap()).unwrap();
-    let script = format!("#!/bin/sh\ncat {}/frame\ncat > /dev/null\n", remote.lab.dir().display());
+    let script = format!(
+        "#!/bin/sh\ncat {}/frame\ncat > /dev/null\n",
+        remote.lab.dir().display()
+    );
     std::fs::write(&older, script).unwrap();
     set_mode(&older, 0o755);
     remote.authorize(&format!("restrict,command=\"{}\"", older.display()));

@@ -48,7 +48,13 @@ async fn a_refused_key_is_not_offered_again_before_its_time() {
     let said = refusal(&host).await;
     assert!(said.contains("user shop may not log in"), "{said}");
     assert!(said.contains("authorized_keys"), "{said}");
-    let connections = || remote.sshd.log(&remote.lab).matches("Connection from").count();
+    let connections = || {
+        remote
+            .sshd
+            .log(&remote.lab)
+            .matches("Connection from")
+            .count()
+    };
     assert_eq!(connections(), 1);
     let said = refusal(&host).await;
     assert!(said.contains("not tried again for 900 s"), "{said}");
@@ -91,7 +97,10 @@ async fn a_certificate_lets_in_and_an_expired_one_is_told() {
     sign("-1h:+1h");
     remote.settings.keys = vec![dir.join("other")];
     let said = refusal(&remote.host()).await;
-    assert!(said.contains("belongs to none of the configured keys"), "{said}");
+    assert!(
+        said.contains("belongs to none of the configured keys"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +117,12 @@ async fn an_ssh_agent_signs_for_a_key_that_no_file_holds() {
     let socket = remote.lab.dir().join("agent.sock");
     remote.lab.spawn(
         "ssh-agent",
-        remote.lab.as_root("ssh-agent").arg("-D").arg("-a").arg(&socket),
+        remote
+            .lab
+            .as_root("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket),
     );
     wait_for("the ssh-agent listens", || socket.exists());
     remote.settings.agent = Some(socket.clone());
@@ -157,7 +171,9 @@ async fn a_jump_leads_to_a_host_and_its_own_key_is_judged_first() {
         ..right
     }];
     let jumped = jump.logins(&remote.lab);
-    let error = super::remote::room(&remote.host(), "shop").await.unwrap_err();
+    let error = super::remote::room(&remote.host(), "shop")
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, healerd::seam::HostError::Untrusted { .. }),
         "{error:?}"

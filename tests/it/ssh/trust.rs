@@ -13,7 +13,13 @@ async fn doubt(remote: &Remote) -> String {
         panic!("its identity is in doubt: {error:?}");
     };
     let log = remote.sshd.log(&remote.lab);
-    for attempt in ["Accepted", "Failed", "userauth", "Postponed", "Invalid user"] {
+    for attempt in [
+        "Accepted",
+        "Failed",
+        "userauth",
+        "Postponed",
+        "Invalid user",
+    ] {
         assert!(!log.contains(attempt), "{attempt}: {log}");
     }
     reason.clone()
