@@ -51,16 +51,21 @@ pub(super) async fn learn(desk: &mut Desk) -> Result<(), WhoError> {
     let Some(user) = UserName::parse(&desk.app.user) else {
         return Ok(()); // refused when the configuration was read; every host refuses a login without numbers
     };
-    let ids = match desk.shared.user(&desk.app.host, user) {
-        Some(ids) => ids,
-        None => ask(desk, user).await?,
+    let known = desk.shared.user(&desk.app.host, user);
+    let learned = match known {
+        Some(ids) => Ok(ids),
+        None => ask(desk, user).await,
     };
-    if (ids.uid, ids.gid) != (desk.app.target.uid, desk.app.target.gid) {
+    // What was known before and is not any more is forgotten on the desk too.
+    let (uid, gid) = learned
+        .as_ref()
+        .map_or((UNKNOWN_ID, UNKNOWN_ID), |ids| (ids.uid, ids.gid));
+    if (uid, gid) != (desk.app.target.uid, desk.app.target.gid) {
         let mut app = App::clone(&desk.app);
-        (app.target.uid, app.target.gid) = (ids.uid, ids.gid);
+        (app.target.uid, app.target.gid) = (uid, gid);
         desk.app = Arc::new(app);
     }
-    Ok(())
+    learned.map(|_| ())
 }
 
 async fn ask(desk: &Desk, user: UserName) -> Result<UserIds, WhoError> {
