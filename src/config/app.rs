@@ -113,7 +113,7 @@ impl Judge<'_> {
         let is_remote = input
             .host
             .as_deref()
-            .is_some_and(|host| host != HostName::local().as_str());
+            .is_some_and(|host| all.host.contains_key(host));
         // Only this machine's folders can lie in one another with the daemon's own.
         let daemon = (!is_remote).then_some(daemon);
         let root = if let Some(text) = &input.path {

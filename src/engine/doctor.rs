@@ -4,6 +4,7 @@
 //! fails does not end the list, unless the ones behind it stand on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use healer_agent::protocol::{Answer, CheckProbes, Hello, Request, Target, VERSION};
@@ -12,9 +13,9 @@ use serde_json::json;
 use super::handle::{Handle, OpError};
 use crate::model::Fact;
 use crate::model::action::Identity;
-use crate::model::host::{ALLOW_FILE, Finding, Found, RemoteHost, UserIds, UserName};
+use crate::model::host::{ALLOW_FILE, Finding, Found, RemoteHost, SshSettings, UserIds, UserName};
 use crate::model::name::HostName;
-use crate::seam::{Call, HostError, Lane, Login};
+use crate::seam::{Call, Host, HostError, Lane, Login, Remotes};
 
 /// Longest wait for one answer; a first login may push an agent before it.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -47,8 +48,28 @@ impl Handle {
             ));
             return Ok(list);
         }
+        // A host of its own, which waits for no earlier failure.
+        let there = remotes.open(host, &settings);
+        list.extend(
+            self.examine_inside(&there, remotes.as_ref(), &configured, &settings)
+                .await,
+        );
+        there.close().await;
+        Ok(list)
+    }
+
+    /// What is behind the login.
+    async fn examine_inside(
+        &self,
+        there: &Arc<dyn Host>,
+        remotes: &dyn Remotes,
+        configured: &RemoteHost,
+        settings: &SshSettings,
+    ) -> Vec<Finding> {
+        let host = there.name();
+        let mut list = Vec::new();
         let address = &settings.target.address;
-        match self.greet(host, Login::unknown(None)).await {
+        match self.greet(there, Login::unknown(None)).await {
             Ok(hello) => {
                 list.push(finding(
                     "login",
@@ -59,9 +80,9 @@ impl Handle {
             }
             Err(error) => {
                 let mut wrong = finding("login", Found::Wrong, error.to_string());
-                wrong.lines = forced_command_line(&remotes.public_keys(&settings));
+                wrong.lines = forced_command_line(&remotes.public_keys(settings));
                 list.push(wrong);
-                return Ok(list);
+                return list;
             }
         }
         let apps: Vec<_> = self
@@ -69,6 +90,9 @@ impl Handle {
             .into_iter()
             .filter(|app| app.host == *host)
             .collect();
+        if apps.iter().any(|app| app.unseen.is_some()) {
+            self.try_again(host).await;
+        }
         if apps.is_empty() {
             list.push(finding(
                 "applications",
@@ -77,9 +101,9 @@ impl Handle {
             ));
         }
         for app in &apps {
-            list.extend(self.app_found(host, app).await);
+            list.extend(self.app_found(there, app).await);
         }
-        list.push(self.root_found(host, &configured, &apps).await);
+        list.push(self.root_found(there, configured, &apps).await);
         if !settings.forced_command {
             let mut note = finding(
                 "forced command",
@@ -87,45 +111,23 @@ impl Handle {
                 "not used; with this line in authorized_keys, the agent installed there by root and \
                  `forced_command = true` here, the key can do nothing else",
             );
-            note.lines = forced_command_line(&remotes.public_keys(&settings));
+            note.lines = forced_command_line(&remotes.public_keys(settings));
             list.push(note);
         }
-        Ok(list)
+        list
     }
 
-    async fn greet(&self, host: &HostName, login: Login) -> Result<Hello, HostError> {
+    async fn greet(&self, there: &Arc<dyn Host>, login: Login) -> Result<Hello, HostError> {
         let request = Request::Hello {
             version: VERSION,
             owner: self.world.owner.clone(),
         };
-        match self.ask_host(host, login, request).await? {
+        match ask(there, login, request).await? {
             Answer::Hello(hello) => Ok(hello),
-            _ => Err(HostError::Protocol { host: host.clone() }),
+            _ => Err(HostError::Protocol {
+                host: there.name().clone(),
+            }),
         }
-    }
-
-    async fn ask_host(
-        &self,
-        host: &HostName,
-        login: Login,
-        request: Request,
-    ) -> Result<Answer, HostError> {
-        let there = self
-            .world
-            .hosts
-            .get(host)
-            .ok_or_else(|| HostError::Unreachable {
-                host: host.clone(),
-                reason: "it is not configured any more".to_owned(),
-            })?;
-        let call = Call {
-            login,
-            lane: Lane::Check,
-            request,
-            body: Vec::new(),
-            timeout: ANSWER,
-        };
-        Ok(there.call(call).await?.answer)
     }
 
     fn machine_found(&self, host: &HostName, hello: &Hello) -> Finding {
@@ -153,12 +155,13 @@ impl Handle {
     }
 
     /// Who the app's user is, and whether he can read and write his app.
-    async fn app_found(&self, host: &HostName, app: &super::AppView) -> Vec<Finding> {
+    async fn app_found(&self, there: &Arc<dyn Host>, app: &super::AppView) -> Vec<Finding> {
+        let host = there.name();
         let step = |part: &str| format!("app {}: {part}", app.name);
         let Some(user) = UserName::parse(&app.user) else {
             return Vec::new();
         };
-        let ids = match super::who::identify(&self.world, host, user).await {
+        let ids = match super::who::identify(there.as_ref(), &self.world.owner, user).await {
             Ok(ids) => ids,
             Err(error) => return vec![finding(&step("user"), Found::Wrong, error.to_string())],
         };
@@ -185,11 +188,11 @@ impl Handle {
             gid: ids.gid,
             user: Some(user),
         };
-        list.push(self.folder_found(host, login, app, ids).await);
+        list.push(folder_found(there, login, app, ids).await);
         let room = Request::Room {
             path: app.path.clone(),
         };
-        list.push(match self.ask_host(host, login, room).await {
+        list.push(match ask(there, login, room).await {
             Ok(Answer::Room { free_bytes, .. }) => finding(
                 &step("room"),
                 if free_bytes < ROOM_BYTES {
@@ -205,79 +208,10 @@ impl Handle {
         list
     }
 
-    async fn folder_found(
-        &self,
-        host: &HostName,
-        login: Login,
-        app: &super::AppView,
-        ids: UserIds,
-    ) -> Finding {
-        let step = format!("app {}: folder", app.name);
-        let round = Request::Round {
-            target: Target {
-                root: app.path.clone(),
-                roots: Vec::new(),
-                uid: ids.uid,
-                gid: ids.gid,
-                volatile: Vec::new(),
-            },
-            checks: vec![CheckProbes {
-                check: "folder".to_owned(),
-                probes: BTreeMap::from([
-                    (
-                        "read".to_owned(),
-                        json!({"access": {"paths": ["."], "want": "read"}}),
-                    ),
-                    (
-                        "write".to_owned(),
-                        json!({"access": {"paths": ["."], "want": "write"}}),
-                    ),
-                ]),
-            }],
-            deadline_ms: 20_000,
-        };
-        match self.ask_host(host, login, round).await {
-            Ok(Answer::Round { checks, .. }) => {
-                let fits = |probe: &str| {
-                    checks
-                        .iter()
-                        .filter_map(|check| check.probes.get(probe))
-                        .all(|facts| {
-                            ["missing", "denied"]
-                                .iter()
-                                .all(|name| facts.get(*name).is_some_and(is_empty))
-                        })
-                };
-                match (fits("read"), fits("write")) {
-                    (true, true) => finding(
-                        &step,
-                        Found::Fine,
-                        format!("{} can be read and written by `{}`", app.path, app.user),
-                    ),
-                    (true, false) => finding(
-                        &step,
-                        Found::Fine,
-                        format!(
-                            "{} can be read and not written by `{}`: what is written there is healed by root operations only",
-                            app.path, app.user
-                        ),
-                    ),
-                    (false, _) => finding(
-                        &step,
-                        Found::Wrong,
-                        format!("{} cannot be read by `{}`", app.path, app.user),
-                    ),
-                }
-            }
-            Ok(_) => finding(&step, Found::Wrong, "it answers something else"),
-            Err(error) => finding(&step, Found::Wrong, error.to_string()),
-        }
-    }
-
     /// What root may do there, or the lines that would let it.
     async fn root_found(
         &self,
-        host: &HostName,
+        there: &Arc<dyn Host>,
         configured: &RemoteHost,
         apps: &[super::AppView],
     ) -> Finding {
@@ -286,7 +220,7 @@ impl Handle {
             return finding(
                 step,
                 Found::Skipped,
-                format!("off: [host.{host}] has no `become = \"sudo\"`"),
+                format!("off: [host.{}] has no `become = \"sudo\"`", there.name()),
             );
         };
         let login = Login {
@@ -302,7 +236,7 @@ impl Handle {
         for app in apps {
             lines.push_str(&allow_lines(&app.path, &app.user));
         }
-        let mut found = match self.greet(host, login).await {
+        let mut found = match self.greet(there, login).await {
             Ok(hello) if hello.allowed.is_empty() => finding(
                 step,
                 Found::Wrong,
@@ -319,6 +253,86 @@ impl Handle {
         };
         found.lines = lines;
         found
+    }
+}
+
+async fn ask(there: &Arc<dyn Host>, login: Login, request: Request) -> Result<Answer, HostError> {
+    let call = Call {
+        login,
+        lane: Lane::Check,
+        request,
+        body: Vec::new(),
+        timeout: ANSWER,
+    };
+    Ok(there.call(call).await?.answer)
+}
+
+/// Can the app's folder be read and written by its user?
+async fn folder_found(
+    there: &Arc<dyn Host>,
+    login: Login,
+    app: &super::AppView,
+    ids: UserIds,
+) -> Finding {
+    let step = format!("app {}: folder", app.name);
+    let round = Request::Round {
+        target: Target {
+            root: app.path.clone(),
+            roots: Vec::new(),
+            uid: ids.uid,
+            gid: ids.gid,
+            volatile: Vec::new(),
+        },
+        checks: vec![CheckProbes {
+            check: "folder".to_owned(),
+            probes: BTreeMap::from([
+                (
+                    "read".to_owned(),
+                    json!({"access": {"paths": ["."], "want": "read"}}),
+                ),
+                (
+                    "write".to_owned(),
+                    json!({"access": {"paths": ["."], "want": "write"}}),
+                ),
+            ]),
+        }],
+        deadline_ms: 20_000,
+    };
+    match ask(there, login, round).await {
+        Ok(Answer::Round { checks, .. }) => {
+            let fits = |probe: &str| {
+                checks
+                    .iter()
+                    .filter_map(|check| check.probes.get(probe))
+                    .all(|facts| {
+                        ["missing", "denied"]
+                            .iter()
+                            .all(|name| facts.get(*name).is_some_and(is_empty))
+                    })
+            };
+            match (fits("read"), fits("write")) {
+                (true, true) => finding(
+                    &step,
+                    Found::Fine,
+                    format!("{} can be read and written by `{}`", app.path, app.user),
+                ),
+                (true, false) => finding(
+                    &step,
+                    Found::Fine,
+                    format!(
+                        "{} can be read and not written by `{}`: what is written there is healed by root operations only",
+                        app.path, app.user
+                    ),
+                ),
+                (false, _) => finding(
+                    &step,
+                    Found::Wrong,
+                    format!("{} cannot be read by `{}`", app.path, app.user),
+                ),
+            }
+        }
+        Ok(_) => finding(&step, Found::Wrong, "it answers something else"),
+        Err(error) => finding(&step, Found::Wrong, error.to_string()),
     }
 }
 

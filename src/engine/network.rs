@@ -208,6 +208,15 @@ impl Handle {
         }
     }
 
+    /// Opens a host anew, so that nothing waits any longer for what failed before.
+    pub(super) async fn try_again(&self, name: &HostName) {
+        if let Some(known) = self.network.known().get_mut(name) {
+            known.open = None;
+        }
+        self.open_host(name).await;
+        self.nudge_all();
+    }
+
     /// Opens every host anew whose way or key has changed by an enrolment.
     async fn open_hosts(&self) {
         let names: Vec<HostName> = self.network.known().keys().cloned().collect();

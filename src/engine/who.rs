@@ -14,7 +14,7 @@ use super::desk::Desk;
 use crate::model::app::App;
 use crate::model::host::{UNKNOWN_ID, UserIds, UserName};
 use crate::model::name::HostName;
-use crate::seam::{Call, Changes, HostError, Lane, Login, StoreError, World, Write};
+use crate::seam::{Call, Changes, Host, HostError, Lane, Login, StoreError, Write};
 
 /// A first login on a host may push an agent before it is answered.
 const ANSWER: Duration = Duration::from_mins(2);
@@ -51,21 +51,34 @@ pub(super) async fn learn(desk: &mut Desk) -> Result<(), WhoError> {
     let Some(user) = UserName::parse(&desk.app.user) else {
         return Ok(()); // refused when the configuration was read; every host refuses a login without numbers
     };
-    let ids = match desk.shared.user(&desk.app.host, user) {
-        Some(ids) => ids,
-        None => ask(desk, user).await?,
+    let known = desk.shared.user(&desk.app.host, user);
+    let learned = match known {
+        Some(ids) => Ok(ids),
+        None => ask(desk, user).await,
     };
-    if (ids.uid, ids.gid) != (desk.app.target.uid, desk.app.target.gid) {
+    // What was known before and is not any more is forgotten on the desk too.
+    let (uid, gid) = learned
+        .as_ref()
+        .map_or((UNKNOWN_ID, UNKNOWN_ID), |ids| (ids.uid, ids.gid));
+    if (uid, gid) != (desk.app.target.uid, desk.app.target.gid) {
         let mut app = App::clone(&desk.app);
-        (app.target.uid, app.target.gid) = (ids.uid, ids.gid);
+        (app.target.uid, app.target.gid) = (uid, gid);
         desk.app = Arc::new(app);
     }
-    Ok(())
+    learned.map(|_| ())
 }
 
 async fn ask(desk: &Desk, user: UserName) -> Result<UserIds, WhoError> {
     let host = &desk.app.host;
-    let ids = identify(&desk.world, host, user).await?;
+    let there = desk
+        .world
+        .hosts
+        .get(host)
+        .ok_or_else(|| HostError::Unreachable {
+            host: host.clone(),
+            reason: "it is not configured".to_owned(),
+        })?;
+    let ids = identify(there.as_ref(), &desk.world.owner, user).await?;
     let detail = json!({"user": user.as_str(), "uid": ids.uid, "gid": ids.gid});
     let value = json!({"uid": ids.uid, "gid": ids.gid}).to_string();
     let changes = Changes::new(desk.now(), "healerd")
@@ -82,24 +95,21 @@ async fn ask(desk: &Desk, user: UserName) -> Result<UserIds, WhoError> {
 
 /// Asks a host for the numbers of a user. Root and nobody in particular are refused.
 pub(super) async fn identify(
-    world: &World,
-    host: &HostName,
+    there: &dyn Host,
+    owner: &str,
     user: UserName,
 ) -> Result<UserIds, HostError> {
+    let host = there.name();
     let unreachable = |reason: String| HostError::Unreachable {
         host: host.clone(),
         reason,
     };
-    let there = world
-        .hosts
-        .get(host)
-        .ok_or_else(|| unreachable("it is not configured".to_owned()))?;
     let call = Call {
         login: Login::unknown(Some(user)),
         lane: Lane::Check,
         request: Request::Hello {
             version: VERSION,
-            owner: world.owner.clone(),
+            owner: owner.to_owned(),
         },
         body: Vec::new(),
         timeout: ANSWER,

@@ -9,6 +9,7 @@ mod agents;
 mod command;
 mod dial;
 mod error;
+mod examine;
 mod gate;
 mod keys;
 mod login;
@@ -118,8 +119,8 @@ impl SshHost {
         let found = agent.connection.hello().uid;
         if login.uid != UNKNOWN_ID && found != login.uid {
             return Err(self.unreachable(format!(
-                "the agent for user {} runs as uid {found}, and uid {} is wanted",
-                who.user, login.uid
+                "the agent for user {} runs as uid {found}, and uid {} was learned; `healerctl adopt {}` if that is right",
+                who.user, login.uid, self.name
             )));
         }
         Ok(agent)

@@ -8,7 +8,7 @@ use super::error::SshError;
 use super::keys::{self, Credentials};
 use super::pins::fingerprint;
 use super::pool::Pool;
-use super::{SshHost, SshLaunch};
+use super::{SshHost, SshLaunch, examine as steps};
 use crate::model::host::{Finding, Found, OfferedKey, SshSettings};
 use crate::model::name::HostName;
 use crate::seam::{BoxFuture, Host, HostError, Remotes};
@@ -149,11 +149,20 @@ async fn examine(settings: &SshSettings, launch: &SshLaunch) -> Vec<Finding> {
     } else {
         ""
     };
-    let mut list = vec![finding(
+    let mut own = finding(
         "own keys",
         Found::Fine,
-        format!("{} to offer{agent}", credentials.offers.len()),
-    )];
+        format!(
+            "{} to offer{agent}; authorized_keys there needs it",
+            credentials.offers.len()
+        ),
+    );
+    own.lines = keys::public_halves(settings).join("\n");
+    let mut list = vec![own];
+    list.extend(steps::way(settings).await);
+    if list.iter().any(|step| step.found == Found::Wrong) {
+        return list;
+    }
     let shown = dial::shown(route(settings, launch, &credentials)).await;
     list.push(match shown {
         Ok(key) => finding(
