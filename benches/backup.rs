@@ -26,7 +26,6 @@ use healer_agent::protocol::{
 use healer_agent::roots::Roots;
 use healer_agent::tree::Pattern;
 use healer_agent::walk;
-use healerd::model::action::Identity;
 use healerd::model::app::{App, Schedule};
 use healerd::model::approval::Approval;
 use healerd::model::backup::{BackupKind, BackupRow};
@@ -280,11 +279,7 @@ async fn back_up(world: &World, app: &App) -> VerifiedBackup {
         id: BackupId::from_raw(world.new_id()),
         kind: BackupKind::Heal,
         app,
-        login: Login {
-            identity: Identity::App,
-            uid: app.target.uid,
-            gid: app.target.gid,
-        },
+        login: Login::of_app(app),
         heal: None,
         action: None,
         members: vec![WriteMember {

@@ -315,6 +315,10 @@ pub struct Hello {
     pub boot_id: String,
     pub machine_id: String,
     pub uid: u32,
+    /// Primary group, so that a daemon on another machine can learn whom it works for. `u32::MAX`: an older agent did
+    /// not say.
+    #[serde(default = "no_id")]
+    pub gid: u32,
     /// Landlock ABI of the kernel; 0: none.
     pub landlock: u32,
     /// Milliseconds since the host's boot.
@@ -324,6 +328,11 @@ pub struct Hello {
     /// Owner of the witness here; absent: nobody yet. Another one than the caller means: observe only.
     #[serde(default)]
     pub owner: Option<String>,
+}
+
+/// The kernel's own word for "no user" and "no group".
+const fn no_id() -> u32 {
+    u32::MAX
 }
 
 /// Why a request was refused or failed. `code` is stable.

@@ -186,6 +186,7 @@ async fn lay(folder: &Path) -> Result<Laid, Failure> {
     let setup = Setup {
         apps,
         check_every: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         catalogue: Arc::new(catalogue),
         modes: Modes {
             mode: HealingMode::SemiAuto,
@@ -219,6 +220,7 @@ async fn measure(folder: &Path) -> Result<(), Failure> {
     let Laid { setup, world, log } = lay(folder).await?;
     let outside = Outside {
         pulse: None,
+        remotes: None,
         notices: None,
         metrics: Arc::new(Metrics::new()?),
         progress: Arc::new(Progress::new()),

@@ -169,6 +169,11 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// Lists hosts, or does something with one.
+    Host {
+        #[command(subcommand)]
+        command: Option<HostCommand>,
+    },
     /// Looks after notices.
     #[command(subcommand)]
     Notify(NotifyCommand),
@@ -337,6 +342,33 @@ pub enum AuditCommand {
         /// A head that was published before, as SEQ:HASH: finds a log that was cut off.
         #[arg(long, value_name = "SEQ:HASH")]
         head: Option<String>,
+    },
+}
+
+/// What to do with a host.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Shows the key that a host shows, and trusts it once it was compared.
+    Enrol {
+        host: String,
+        /// The fingerprint, as the host's own console says it: SHA256:…; then nothing is asked.
+        #[arg(long)]
+        fingerprint: Option<String>,
+        /// Keeps the key that was enrolled before, while the host changes its key.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Forgets the key that was enrolled; nothing is tried there any more.
+    Forget { host: String },
+    /// Goes to a host step by step and says what it lacks, with the lines to add.
+    Doctor { host: String },
+    /// Prints a host's table out of your own ssh configuration; needs no daemon.
+    Import {
+        /// Its name here.
+        host: String,
+        /// Its name in the ssh configuration; else the same.
+        #[arg(long, value_name = "ALIAS")]
+        from_ssh_config: Option<String>,
     },
 }
 

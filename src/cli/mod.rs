@@ -19,6 +19,8 @@ mod explain;
 mod heal;
 mod heals;
 mod hold;
+mod host;
+mod host_import;
 mod ids;
 mod incidents;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{
-    Arguments, AuditCommand, Command, IncidentsCommand, NotifyCommand, PolicyCommand,
+    Arguments, AuditCommand, Command, HostCommand, IncidentsCommand, NotifyCommand, PolicyCommand,
 };
 use super::client::Client;
 use super::output::{CliError, Output, code};
@@ -81,6 +81,13 @@ async fn one(arguments: Arguments) -> Result<Output, CliError> {
             command: Some(AuditCommand::Verify { file, head }),
             ..
         } => super::audit_log::verify(&file, head.as_deref(), json).await,
+        Command::Host {
+            command:
+                Some(HostCommand::Import {
+                    host,
+                    from_ssh_config,
+                }),
+        } => super::host_import::run(json, &host, from_ssh_config.as_deref()).await,
         online @ (Command::Status
         | Command::Apps
         | Command::Checks { .. }
@@ -104,6 +111,7 @@ async fn one(arguments: Arguments) -> Result<Output, CliError> {
         | Command::Events
         | Command::Audit { .. }
         | Command::Adopt { .. }
+        | Command::Host { .. }
         | Command::Notify(_)
         | Command::Explain { .. }) => ask(&client?, json, online).await,
     }
@@ -175,6 +183,7 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
         }
         | Command::Audit { limit, .. } => super::audit_log::list(client, json, limit).await,
         Command::Adopt { host, why } => super::stop::adopt(client, json, &host, &why).await,
+        Command::Host { command } => super::host::run(client, json, command.as_ref()).await,
         Command::Notify(NotifyCommand::Test) => {
             let done: Done = client.post("/notify/test", &serde_json::json!({})).await?;
             Ok(super::done(json, &done))
@@ -240,6 +249,8 @@ mod tests {
             "hold --reason x -- true",
             "events",
             "audit",
+            "host",
+            "host enrol web1",
             "explain 01jd",
         ] {
             let output = run_line(&format!(
@@ -266,6 +277,8 @@ mod tests {
             "checks ../status",
             "breaker a/b reset --reason x",
             "adopt ..",
+            "host doctor a/b",
+            "host enrol .. --fingerprint SHA256:x",
             "unmute a b/c",
         ] {
             let output = run_line(&format!("healerctl --socket /nowhere {command}")).await;

@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::host::DEFAULT_KEY;
 use super::settings::{Role, Settings};
 use crate::model::app::App;
+use crate::model::host::ALLOW_FILE;
 use crate::model::word::{HealingMode, words};
 
 words! {
@@ -50,7 +52,10 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
         ));
     }
     for app in settings.apps.values() {
-        if daemon_uid != 0 && app.target.uid != daemon_uid {
+        if !settings.hosts.contains_key(&app.host)
+            && daemon_uid != 0
+            && app.target.uid != daemon_uid
+        {
             said.push(advice(
                 Weight::Refusal,
                 format!(
@@ -92,7 +97,12 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
             ),
         ));
     }
-    for app in settings.apps.values() {
+    said.extend(hosts(settings));
+    for app in settings
+        .apps
+        .values()
+        .filter(|app| !settings.hosts.contains_key(&app.host))
+    {
         said.push(Advice {
             weight: Weight::Note,
             text: format!(
@@ -103,6 +113,74 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
             ),
             lines: allow_lines(app),
         });
+    }
+    said
+}
+
+/// What is missing for hosts that are reached by SSH, and for the apps on them.
+fn hosts(settings: &Settings) -> Vec<Advice> {
+    let mut said = Vec::new();
+    for (name, host) in &settings.hosts {
+        let ssh = &host.ssh;
+        let apps: Vec<_> = settings
+            .apps
+            .values()
+            .filter(|app| app.host == *name)
+            .collect();
+        let is_jump = settings
+            .hosts
+            .values()
+            .any(|other| other.jumps.contains(name));
+        if apps.is_empty() && !is_jump {
+            said.push(advice(
+                Weight::Note,
+                format!("no application is on host `{name}`, so it is not looked at"),
+            ));
+        }
+        if ssh.target.host_keys.is_empty() {
+            said.push(advice(
+                Weight::Warning,
+                format!(
+                    "host `{name}` has no `host_key`: nothing is tried there until `healerctl host enrol {name}`, \
+                     or until its key stands in the configuration"
+                ),
+            ));
+        }
+        if ssh.keys.is_empty() && ssh.agent.is_none() && !apps.is_empty() {
+            said.push(advice(
+                Weight::Refusal,
+                format!(
+                    "host `{name}` has nothing to log in with: make a key with \
+                     `ssh-keygen -t ed25519 -N '' -f {DEFAULT_KEY}`, or name one with `key`, or an ssh-agent with `agent`"
+                ),
+            ));
+        }
+        for app in apps {
+            said.push(match &ssh.r#become {
+                None => advice(
+                    Weight::Note,
+                    format!(
+                        "root operations for app `{}` are off, since host `{name}` has no `become`; \
+                         with `become = \"sudo\"` it could give files back to `{}` and mend modes",
+                        app.name, app.user
+                    ),
+                ),
+                Some(root) => Advice {
+                    weight: Weight::Note,
+                    text: format!(
+                        "root operations for app `{}` on host `{name}` run only with these lines in its sudoers (visudo) \
+                         and in its {ALLOW_FILE}, and with {} there, root's own",
+                        app.name,
+                        root.program.display()
+                    ),
+                    lines: format!(
+                        "{}\n\n{}",
+                        root.sudoers_line(&ssh.target.address.user),
+                        allow_lines(app)
+                    ),
+                },
+            });
+        }
     }
     said
 }

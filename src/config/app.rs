@@ -11,8 +11,10 @@ use super::judge::{CRON_FROM_MS, INTERVAL_MIN, Judge, key};
 use super::layers::closest;
 use super::problem::shown;
 use super::settings::DaemonSettings;
+use super::users::User;
 use super::value::TimeSpan;
 use crate::model::app::{App, Schedule};
+use crate::model::host::{UNKNOWN_ID, UserName};
 use crate::model::name::{AppName, CheckName, HostName, StackName};
 use crate::model::policy::Policy;
 use crate::system::CronSchedule;
@@ -108,6 +110,12 @@ impl Judge<'_> {
         let host = self.host(&at("host"), input.host.as_deref(), all);
         let stack = self.stack(&table, &at("stack"), input.stack.as_deref());
 
+        let is_remote = input
+            .host
+            .as_deref()
+            .is_some_and(|host| all.host.contains_key(host));
+        // Only this machine's folders can lie in one another with the daemon's own.
+        let daemon = (!is_remote).then_some(daemon);
         let root = if let Some(text) = &input.path {
             self.root(&at("path"), text, daemon)
         } else {
@@ -131,8 +139,13 @@ impl Judge<'_> {
             .collect();
 
         let user = if let Some(name) = &input.user {
-            self.user(&at("user"), name).filter(|user| {
-                let is_root = user.uid == 0;
+            let user = if is_remote {
+                self.remote_user(&at("user"), name)
+            } else {
+                self.user(&at("user"), name)
+            };
+            user.filter(|user| {
+                let is_root = user.uid == 0 || user.name == "root";
                 if is_root {
                     self.report(
                         &at("user"),
@@ -209,6 +222,23 @@ impl Judge<'_> {
         None
     }
 
+    /// A user of another machine: his numbers are learned there, before anything else is asked.
+    fn remote_user(&mut self, path: &[String], name: &str) -> Option<User> {
+        if UserName::parse(name).is_none() {
+            self.report(
+                path,
+                format!("`{}` cannot be a user's name", shown(name)),
+                "name the login that the application runs as, 1 to 32 of a-z, 0-9, `_`, `-` and `.`",
+            );
+            return None;
+        }
+        Some(User {
+            name: name.to_owned(),
+            uid: UNKNOWN_ID,
+            gid: UNKNOWN_ID,
+        })
+    }
+
     fn stack(
         &mut self,
         table: &[String],
@@ -242,7 +272,12 @@ impl Judge<'_> {
     }
 
     /// A folder that an application may lie in.
-    fn root(&mut self, path: &[String], text: &str, daemon: &DaemonSettings) -> Option<String> {
+    fn root(
+        &mut self,
+        path: &[String],
+        text: &str,
+        daemon: Option<&DaemonSettings>,
+    ) -> Option<String> {
         let root = self.absolute(path, text)?;
         let reason = if NO_ROOTS.contains(&text) {
             format!("`{text}` is a folder of the machine, not of one application")
@@ -251,11 +286,14 @@ impl Judge<'_> {
                 "`{}` lies below {above}, where no application does",
                 shown(text)
             )
-        } else if root.starts_with(&daemon.state_dir) || daemon.state_dir.starts_with(&root) {
+        } else if let Some(state) = daemon
+            .map(|daemon| &daemon.state_dir)
+            .filter(|state| root.starts_with(state) || state.starts_with(&root))
+        {
             format!(
                 "`{}` and the daemon's state_dir {} lie in one another",
                 shown(text),
-                daemon.state_dir.display()
+                state.display()
             )
         } else {
             return Some(text.to_owned());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::value::{ByteCount, Percent, Scalar, TimeSpan};
+use super::value::{ByteCount, OneOrMany, Percent, Scalar, TimeSpan};
 use crate::model::word::{HealingMode, MatchKind, Risk};
 
 macro_rules! tables {
@@ -83,7 +83,19 @@ tables! {
     /// `[history]`
     HistoryTable { keep: TimeSpan }
     /// `[host.NAME]`
-    HostTable { ssh: String, host_key: String, r#become: String }
+    HostTable {
+        ssh: String, host_key: OneOrMany, host_keys: OneOrMany, jump: OneOrMany, key: OneOrMany, keys: OneOrMany,
+        certificate: OneOrMany, certificates: OneOrMany, agent: String, r#become: BecomeWord, become_program: String,
+        forced_command: bool, connect_within: TimeSpan, idle: TimeSpan,
+    }
+}
+
+/// `[host.NAME] become`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BecomeWord {
+    /// `sudo -n`, for one root-owned program.
+    Sudo,
 }
 
 /// `[approval] persons`.

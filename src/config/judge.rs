@@ -23,7 +23,7 @@ use super::problem::{Problem, key_text, shown};
 use super::settings::Settings;
 use super::users::Users;
 use crate::model::app::Schedule;
-use crate::model::name::{HostName, StackName};
+use crate::model::name::StackName;
 use crate::model::policy::Policy;
 use crate::system::CronSchedule;
 
@@ -123,22 +123,7 @@ impl<'a> Judge<'a> {
             .map_or(Duration::from_mins(1), |span| span.0);
         self.at_least(&key(&["check", "interval"]), interval, INTERVAL_MIN);
         let schedule = Schedule::Every(interval);
-        for name in input.host.keys() {
-            if name == HostName::local().as_str() {
-                self.report(
-                    &key(&["host", name]),
-                    "names this machine, which is always there",
-                    "remove the table",
-                );
-            } else {
-                self.report(
-                    &key(&["host", name]),
-                    "is reached by SSH, and SSH hosts are not supported yet",
-                    "run healerd on that machine, and remove the table here",
-                );
-            }
-        }
-        let hosts = BTreeSet::from([HostName::local()]);
+        let hosts = self.hosts(input);
         let apps = self.apps(input, &global, &schedule, &daemon);
         let watchdog = input
             .watchdog

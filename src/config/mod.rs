@@ -8,6 +8,7 @@
 mod advice;
 mod app;
 mod explain;
+mod host;
 mod input;
 mod judge;
 mod layers;

@@ -1,6 +1,6 @@
 //! What the daemon runs on: validated, complete, and compared whole at a reload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::app::{App, Schedule};
+use crate::model::host::RemoteHost;
 use crate::model::name::{AppName, CheckName, HostName};
 use crate::model::policy::Policy;
 use crate::model::word::words;
@@ -63,8 +64,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Schedule of an app that names none.
     pub schedule: Schedule,
-    /// All hosts; `local` is always there.
-    pub hosts: BTreeSet<HostName>,
+    /// Hosts that are reached by SSH; `local` is always there beside them.
+    pub hosts: BTreeMap<HostName, RemoteHost>,
     pub apps: BTreeMap<AppName, App>,
     /// The app that a subdomain belongs to.
     pub parents: BTreeMap<AppName, AppName>,

@@ -1,6 +1,7 @@
 //! Judges the tables that stand at the top only: `[daemon]`, `[control]`, `[metrics]`, `[notify]`, `[heartbeat]`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -206,14 +207,15 @@ fn raise(known: &mut BTreeMap<u32, Role>, id: u32, role: Role) {
     *entry = role.max(*entry);
 }
 
-fn read_secret(path: &Path, daemon_uid: u32) -> Result<Secret, (String, String)> {
+/// Opens a file that nobody but root or the daemon can read or change. Reason and remedy, where it is not one.
+pub(super) fn open_private(path: &Path, daemon_uid: u32) -> Result<File, (String, String)> {
     let unreadable = |error: std::io::Error| {
         (
             format!("cannot be read: {error}"),
             "put the secret there, readable by the daemon alone".to_owned(),
         )
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
         return Err(("is not a regular file".to_owned(), "name a file".to_owned()));
@@ -233,10 +235,18 @@ fn read_secret(path: &Path, daemon_uid: u32) -> Result<Secret, (String, String)>
             format!("chown root: {}", path.display()),
         ));
     }
+    Ok(file)
+}
+
+fn read_secret(path: &Path, daemon_uid: u32) -> Result<Secret, (String, String)> {
+    let file = open_private(path, daemon_uid)?;
     let mut text = String::new();
-    file.take(4097)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    file.take(4097).read_to_string(&mut text).map_err(|error| {
+        (
+            format!("cannot be read: {error}"),
+            "put the secret there, readable by the daemon alone".to_owned(),
+        )
+    })?;
     let text = text.trim_end_matches(['\r', '\n']).to_owned();
     if text.is_empty() || text.len() > 4096 {
         return Err((

@@ -24,6 +24,10 @@ pub(super) struct Percent(pub u32);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar(pub String);
 
+/// A text, or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OneOrMany(pub Vec<String>);
+
 /// Reads a length of time: numbers with the units ms, s, m, h, d, w.
 ///
 /// # Errors
@@ -189,6 +193,25 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
+struct OneOrManyVisitor;
+
+impl<'de> Visitor<'de> for OneOrManyVisitor {
+    type Value = OneOrMany;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![text.to_owned()]))
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = list.next_element()? {
+            all.push(text);
+        }
+        Ok(OneOrMany(all))
+    }
+}
+
 macro_rules! deserialize_by {
     ($($type:ident by $visitor:ident),+ $(,)?) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -204,6 +227,7 @@ deserialize_by!(
     ByteCount by BytesVisitor,
     Percent by PercentVisitor,
     Scalar by ScalarVisitor,
+    OneOrMany by OneOrManyVisitor,
 );
 
 #[cfg(test)]

@@ -7,10 +7,12 @@ use tokio::sync::broadcast;
 use crate::engine::handle::{
     ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, OpError, RollbackRequest,
 };
+use crate::engine::{HostView, Offer};
 use crate::model::approval::{Approval, Person};
 use crate::model::backup::BackupRow;
 use crate::model::breaker::ForcedState;
 use crate::model::heal::Heal;
+use crate::model::host::Finding;
 use crate::model::id::{ApprovalId, BackupId, HealId, HoldId, IncidentId};
 use crate::model::name::{AppName, CheckName, HostName};
 use crate::model::stop::{Hold, ModeOverride, Scope};
@@ -81,6 +83,7 @@ backend! {
         fn holds(&self) -> Vec<Hold>;
         fn modes(&self) -> Vec<ModeOverride>;
         fn observing(&self) -> Option<String>;
+        fn hosts(&self) -> Vec<HostView>;
     }
     answers {
         fn approve(&self, id: ApprovalId, digest: Digest, reason: String, person: Person) -> Approval;
@@ -105,6 +108,10 @@ backend! {
         fn hold(&self, scope: Scope, reason: String, length: Option<Duration>, person: &'a Person) -> HoldId;
         fn resume(&self, scope: &'a Scope, undo: bool, reason: String, person: &'a Person) -> usize;
         fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> ();
+        fn scan_host(&self, host: &'a HostName) -> Offer;
+        fn enrol_host(&self, host: &'a HostName, fingerprint: &'a str, keep: bool, person: &'a Person) -> ();
+        fn forget_host(&self, host: &'a HostName, person: &'a Person) -> ();
+        fn examine_host(&self, host: &'a HostName) -> Vec<Finding>;
         fn adopt(&self, host: &'a HostName, reason: String, person: &'a Person) -> ();
     }
 }

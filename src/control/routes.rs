@@ -7,6 +7,7 @@ mod breaker;
 mod daemon;
 mod heal;
 mod heals;
+mod hosts;
 mod mutes;
 
 use std::sync::Arc;
@@ -45,7 +46,8 @@ pub(super) fn documented() -> OpenApiRouter<Shared> {
         .merge(breaker::routes())
         .merge(backups::routes())
         .merge(approvals::routes())
-        .merge(heals::routes());
+        .merge(heals::routes())
+        .merge(hosts::routes());
     OpenApiRouter::new().nest(wire::BASE, nouns)
 }
 

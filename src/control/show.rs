@@ -1,8 +1,10 @@
 //! The model's values as the wire shows them. Every free text passes the redactor here, and nowhere else.
 
+mod host;
 mod plan;
 mod rows;
 
+pub(super) use host::{finding, host, offer};
 pub(super) use plan::{check, plan};
 pub(super) use rows::{
     action, approval, audit, backup, dry_run, event, hold, incident, mode, mute, preview,

@@ -4,9 +4,11 @@
 //! are camelCase; words (status, risk, mode …) are the model's closed sets; times are RFC 3339 in UTC; lengths of time
 //! end in their unit. Answers may gain fields, so clients pass over what they do not know; requests may not hold any.
 
+mod host;
 mod list;
 mod request;
 
+pub use host::{EnrolRequest, Host, HostFinding, HostKeyOffer};
 pub use list::{
     Action, Approval, AuditRow, Backup, BreakerTransition, EventLine, EvidenceLine, Incident, Mute,
     Vote,

@@ -17,6 +17,9 @@ use crate::model::policy::Timing;
 use crate::model::time::Moment;
 use crate::model::word::{Severity, Status};
 
+/// How the message of an incident begins that is about a host which does not prove to be the right one.
+pub const IN_DOUBT: &str = "its identity is in doubt";
+
 /// What could not be seen, carried from round to round beside the incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
@@ -36,7 +39,11 @@ pub enum Seen<'a> {
         asked: &'a BTreeSet<CheckName>,
     },
     /// The host could not be reached.
-    Unseen { reason: &'a str },
+    Unseen {
+        reason: &'a str,
+        /// It does not prove to be the host that it should be. That is told at once: waiting makes nothing clearer.
+        in_doubt: bool,
+    },
 }
 
 /// What happened to an incident.
@@ -97,7 +104,9 @@ pub fn update(
         changes: Vec::new(),
     };
     match seen {
-        Seen::Unseen { reason } => update.unseen(app, reason, now, timing, new_id),
+        Seen::Unseen { reason, in_doubt } => {
+            update.unseen(app, reason, in_doubt, now, timing, new_id);
+        }
         Seen::Round { round, asked } => {
             update.blind.rounds = 0;
             update.close_unknown(|check| check.is_none());
@@ -118,6 +127,7 @@ impl Update {
         &mut self,
         app: &AppName,
         reason: &str,
+        in_doubt: bool,
         now: &Moment,
         timing: &Timing,
         new_id: &mut dyn FnMut() -> IncidentId,
@@ -126,14 +136,29 @@ impl Update {
         for incident in &mut self.incidents {
             incident.last_bad = None;
         }
-        let is_known = self
+        let known = self
             .incidents
             .iter()
-            .any(|incident| incident.kind == IncidentKind::Unknown && incident.check.is_none());
-        if self.blind.rounds >= timing.unknown_rounds && !is_known {
-            let message = format!("not seen for {} rounds: {reason}", self.blind.rounds);
-            self.open_unknown(app, None, message, now, new_id);
+            .find(|incident| {
+                incident.kind == IncidentKind::Unknown
+                    && incident.check.is_none()
+                    && incident.state != IncidentState::Closed
+            })
+            .map(|incident| incident.message.starts_with(IN_DOUBT));
+        match known {
+            // A host that was away and is in doubt now is news of another kind.
+            Some(false) if in_doubt => self.close_unknown(|check| check.is_none()),
+            Some(_) => return,
+            None => {}
         }
+        let message = if in_doubt {
+            format!("{IN_DOUBT}: {reason}")
+        } else if self.blind.rounds >= timing.unknown_rounds {
+            format!("not seen for {} rounds: {reason}", self.blind.rounds)
+        } else {
+            return;
+        };
+        self.open_unknown(app, None, message, now, new_id);
     }
 
     fn result(

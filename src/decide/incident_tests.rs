@@ -67,7 +67,10 @@ impl Course {
                     round: &round,
                     asked: &asked,
                 },
-                None => Seen::Unseen { reason: "refused" },
+                None => Seen::Unseen {
+                    reason: "refused",
+                    in_doubt: false,
+                },
             },
             &now,
             &self.timing,

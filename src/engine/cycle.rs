@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
-use super::look::{self, Which};
+use super::look::{self, Unseen, Which};
+use super::who::{self, WhoError};
 use super::{admit, known_good, proposals, schedule};
 use crate::decide;
 use crate::decide::incident::{self, Seen};
@@ -28,14 +29,22 @@ use std::time::Duration;
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
-    life::undo_asked(desk).await?;
-    for id in desk
+    let unknown = match who::learn(desk).await {
+        Ok(()) => None,
+        Err(WhoError::Host(error)) => Some(error),
+        Err(WhoError::Store(error)) => return Err(error.into()),
+    };
+    if unknown.is_none() {
+        life::undo_asked(desk).await?;
+    }
+    // Without a user nobody can be asked what became of them; they stand still, as on a host that cannot be reached.
+    let moving = desk
         .heals
         .iter()
-        .filter(|heal| !heal.state.is_end())
+        .filter(|heal| !heal.state.is_end() && unknown.is_none())
         .map(|heal| heal.id)
-        .collect::<Vec<_>>()
-    {
+        .collect::<Vec<_>>();
+    for id in moving {
         match life::advance(desk, id).await {
             Ok(wake) => wakes.push(wake),
             // Another app of this host holds its lease: nothing was written, and the step is taken again.
@@ -52,9 +61,13 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
 
     if is_due(desk) {
         // observe → decide → record
-        match look::round(desk, Which::Due).await {
+        let round = match unknown {
+            None => look::round(desk, Which::Due).await,
+            Some(error) => Err(error.into()),
+        };
+        match round {
             Ok((round, asked)) => seen(desk, round, &asked).await?,
-            Err(reason) => unseen(desk, reason).await?,
+            Err(why) => unseen(desk, &why).await?,
         }
         // guard → admit at most one; the others wait their turn and are decided again
         if desk.blind.rounds == 0 && !desk.shared.take_observe_first(&desk.app.name) {
@@ -65,7 +78,9 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             }
         }
         known_good::keep(desk).await?;
-    } else if let Some(wake) = admit::granted(desk).await? {
+    } else if unknown.is_none()
+        && let Some(wake) = admit::granted(desk).await?
+    {
         wakes.push(wake);
     }
     let (due, now) = (desk.due.clone(), desk.now());
@@ -100,6 +115,7 @@ pub(super) async fn seen(
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
     desk.note_roots(&round);
+    desk.shared.outage_over(&desk.app.host);
     // The machine that is there at the first look is the one that is adopted, long before anything may run on it.
     if !desk.shared.is_adopted(&desk.app.host) {
         desk.shared
@@ -242,11 +258,16 @@ fn looked_at(desk: &mut Desk, seen: Seen<'_>, now: &Moment) -> incident::Update 
 }
 
 /// The host could not be seen: told after three rounds, and never a reason to act.
-async fn unseen(desk: &mut Desk, reason: String) -> Result<(), EngineError> {
+async fn unseen(desk: &mut Desk, why: &Unseen) -> Result<(), EngineError> {
     let now = desk.now();
-    tracing::warn!(app = %desk.app.name, %reason, "round failed");
+    let reason = &why.reason;
+    tracing::warn!(app = %desk.app.name, host = %desk.app.host, %reason, "round failed");
     desk.unseen_reason = Some(reason.clone());
-    let updated = looked_at(desk, Seen::Unseen { reason: &reason }, &now);
+    let seen = Seen::Unseen {
+        reason,
+        in_doubt: why.in_doubt,
+    };
+    let updated = looked_at(desk, seen, &now);
     let due = schedule::next_due(&desk.app, &now, desk.world.random.next());
     desk.ask_again = None;
     let changes = desk.changes(&now).write(Write::Due {

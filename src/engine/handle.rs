@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::network::Network;
 use super::shared::Shared;
 use crate::model::approval::{Approval, Person};
 use crate::model::backup::BackupRow;
@@ -41,6 +42,7 @@ pub struct Handle {
     pub(super) board: Arc<RwLock<BTreeMap<AppName, AppView>>>,
     pub(super) actions: Arc<RwLock<BTreeMap<AppName, Vec<ActionView>>>>,
     pub(super) events: broadcast::Sender<EventLine>,
+    pub(super) network: Arc<Network>,
 }
 
 /// Longest wait for a desk to answer; a backup of a large tree may stand before it.
@@ -479,8 +481,8 @@ impl Handle {
         match scope {
             Scope::Everything => Ok(()),
             Scope::App(app) => self.app(app).map(|_| ()),
-            Scope::Host(host) if self.world.hosts.contains_key(host) => Ok(()),
-            Scope::Host(host) => Err(unknown("host", host.as_str(), "healerctl apps")),
+            Scope::Host(host) if self.world.hosts.has(host) => Ok(()),
+            Scope::Host(host) => Err(unknown("host", host.as_str(), "healerctl host")),
         }
     }
 

@@ -724,7 +724,9 @@ fn looked(desk: &mut Desk, heal: &Heal, looks: Looks) -> Result<(), EngineError>
 
 /// A round for this heal; what it saw also stands on the board.
 pub(super) async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, String> {
-    let (round, _) = super::look::round(desk, which).await?;
+    let (round, _) = super::look::round(desk, which)
+        .await
+        .map_err(|why| why.reason)?;
     desk.note_roots(&round);
     desk.look = Some(Look {
         round: merged(desk.look.take(), &round),

@@ -7,7 +7,8 @@ use crate::catalogue::Check;
 use crate::model::check::Round;
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
-use crate::observe;
+use crate::observe::{self, ObserveError};
+use crate::seam::HostError;
 use crate::telemetry::metrics::Success;
 use crate::telemetry::redact;
 use std::time::Duration;
@@ -24,14 +25,43 @@ pub(super) enum Which<'a> {
     All,
 }
 
+/// Why there is no round.
+#[derive(Debug, Clone)]
+pub(super) struct Unseen {
+    pub(super) reason: String,
+    /// The host does not prove to be the one that it should be.
+    pub(super) in_doubt: bool,
+}
+
+impl From<HostError> for Unseen {
+    fn from(error: HostError) -> Self {
+        Self {
+            in_doubt: matches!(error, HostError::Untrusted { .. }),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<ObserveError> for Unseen {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Host(error) => error.into(),
+            error @ ObserveError::NoHost(_) => Self {
+                reason: error.to_string(),
+                in_doubt: false,
+            },
+        }
+    }
+}
+
 /// Makes a round of these checks, and notes when the expensive ones were asked.
 ///
 /// # Errors
-/// A sentence, when the host cannot be seen.
+/// Why the host cannot be seen.
 pub(super) async fn round(
     desk: &mut Desk,
     which: Which<'_>,
-) -> Result<(Round, BTreeSet<CheckName>), String> {
+) -> Result<(Round, BTreeSet<CheckName>), Unseen> {
     let now = desk.now();
     let periods = desk.check_every.clone();
     let disabled = desk.app.policy.disabled_checks.clone();
@@ -75,7 +105,7 @@ pub(super) async fn round(
         },
         took,
     );
-    let mut round = round.map_err(|error| error.to_string())?;
+    let mut round = round?;
     for result in &mut round.results {
         // It may hold lines of a log: it is stored, audited and sent as a notice.
         result.message = redact::hide(&result.message);

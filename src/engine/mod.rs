@@ -9,12 +9,14 @@ mod admit;
 mod board;
 pub mod cycle;
 mod desk;
+mod doctor;
 mod gate;
 pub mod handle;
 mod housekeeping;
 mod known_good;
 mod life;
 mod look;
+mod network;
 mod proposals;
 mod recover;
 mod requests;
@@ -23,6 +25,7 @@ mod schedule;
 mod shared;
 mod start;
 mod take_back;
+mod who;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -36,18 +39,21 @@ pub use handle::{
     ActionView, AppView, EventLine, Handle, HealAnswer, HealRequest, Health, OpError, OpErrorKind,
     RollbackRequest,
 };
+pub use network::{HostState, HostView, Offer};
 pub use shared::Shared;
 
 use crate::catalogue::Catalogue;
 use crate::guard::mode::Modes;
 use crate::model::app::App;
-use crate::model::name::{AppName, CheckName};
+use crate::model::host::RemoteHost;
+use crate::model::name::{AppName, CheckName, HostName};
 use crate::model::time::Moment;
 use crate::seam::store::Restart;
-use crate::seam::{Notifier, Pulse, World};
+use crate::seam::{Notifier, Pulse, Remotes, World};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sd::{Part, Progress};
 use handle::Request;
+use network::Network;
 use recover::Anchor as _;
 
 /// Requests that may wait on one desk.
@@ -67,6 +73,8 @@ pub struct Setup {
     pub check_every: BTreeMap<AppName, BTreeMap<CheckName, Duration>>,
     pub catalogue: Arc<Catalogue>,
     pub modes: Modes,
+    /// Hosts that are reached over a network.
+    pub hosts: BTreeMap<HostName, RemoteHost>,
 }
 
 /// The running engine.
@@ -93,6 +101,8 @@ impl std::fmt::Debug for Engine {
 /// What the engine runs beside the desks.
 pub struct Outside {
     pub pulse: Option<Arc<dyn Pulse>>,
+    /// Whoever reaches other machines; `None`: this daemon looks after its own alone.
+    pub remotes: Option<Arc<dyn Remotes>>,
     /// How people are told, and after how long a repeat is news.
     pub notices: Option<(Arc<dyn Notifier>, Duration)>,
     pub metrics: Arc<Metrics>,
@@ -131,7 +141,9 @@ impl Engine {
             board: Arc::default(),
             actions: Arc::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
+            network: Arc::new(Network::new(outside.remotes)),
         };
+        handle.configure_hosts(&setup.hosts).await;
         let (stop, _) = watch::channel(false);
         let mut engine = Self {
             handle,
@@ -175,6 +187,7 @@ impl Engine {
     /// When the store cannot be read; the old desks have stopped then, and the daemon should exit.
     pub async fn reload(&mut self, setup: &Setup) -> Result<(), EngineError> {
         self.stop_desks().await;
+        self.handle.configure_hosts(&setup.hosts).await;
         let restart = self.handle.world.store.restart().await?;
         self.seat(setup, restart);
         Ok(())
@@ -190,7 +203,7 @@ impl Engine {
         if let Err(error) = recover::count_orderly_end(&self.handle.world).await {
             tracing::warn!(reason = %error, "the orderly end could not be recorded");
         }
-        for host in self.handle.world.hosts.values() {
+        for host in self.handle.world.hosts.all() {
             host.close().await;
         }
     }
@@ -538,6 +551,7 @@ pub async fn desk_by_hand(
         board: Arc::default(),
         actions: Arc::default(),
         events: broadcast::channel(EVENTS_KEPT).0,
+        network: Arc::default(),
     };
     let seat = Seat {
         app: Arc::clone(app),

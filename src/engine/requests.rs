@@ -14,7 +14,7 @@ use super::cycle;
 use super::desk::{Desk, EngineError};
 use super::handle::{OpError, OpErrorKind, Request};
 use super::look::{self, Which};
-use super::rollback;
+use super::{rollback, who};
 use crate::model::approval::Person;
 use crate::model::time::Moment;
 use crate::seam::{Changes, StoreError};
@@ -55,6 +55,10 @@ type Done<T> = Result<T, Stop>;
 /// # Errors
 /// Only when the desk cannot go on; a refusal is an answer.
 pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), EngineError> {
+    if let Err(error) = who::learn(desk).await {
+        // Whatever needs the host refuses by itself: a login without numbers is asked for nothing.
+        tracing::warn!(app = %desk.app.name, host = %desk.app.host, reason = %error, "user not known");
+    }
     match request {
         Request::Nudge => Ok(()),
         Request::Diagnose { answer } => reply(answer, diagnose(desk).await),
@@ -191,7 +195,7 @@ async fn diagnose(desk: &mut Desk) -> Done<()> {
         Err(error) => Err(Stop::Refused(OpError::new(
             OpErrorKind::Unavailable,
             "host_unseen",
-            format!("{} cannot be seen: {error}", desk.app.name),
+            format!("{} cannot be seen: {}", desk.app.name, error.reason),
             "See that its host can be reached and that its user may run an agent.",
         ))),
     }

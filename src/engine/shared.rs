@@ -10,8 +10,10 @@ use healer_agent::protocol::{Answer, Request as AgentRequest, VERSION};
 use serde_json::json;
 
 use super::handle::{OpError, OpErrorKind, store_error, unknown};
+use super::{network, who};
 use crate::guard::HostFacts;
 use crate::guard::mode::{Modes, effective};
+use crate::model::host::{UserIds, UserName};
 use crate::model::id::{FenceToken, HoldId};
 use crate::model::name::{AppName, HostName};
 use crate::model::stop::{Hold, ModeOverride, Scope};
@@ -37,6 +39,12 @@ struct State {
     /// Machine id each host had when it was adopted.
     adopted: BTreeMap<HostName, String>,
     hosts: BTreeMap<HostName, (HostFacts, Moment)>,
+    /// Numbers of the users of hosts that are not this machine.
+    users: BTreeMap<(HostName, UserName), UserIds>,
+    /// Hosts that cannot be seen, each with the key under which that is told once for all of its apps.
+    unseen: BTreeMap<HostName, String>,
+    /// Keys of hosts that persons enrolled.
+    enrolled: BTreeMap<HostName, Vec<String>>,
     /// Configured for everything.
     global: Option<Modes>,
     /// Apps whose first round after a resume only observes.
@@ -82,6 +90,65 @@ impl Shared {
                 Some((key.strip_prefix("machine:")?.parse().ok()?, value.clone()))
             })
             .collect();
+        state.users = restart
+            .settings
+            .iter()
+            .filter_map(|(key, value)| who::read_user(key, value))
+            .collect();
+        state.enrolled = restart
+            .settings
+            .iter()
+            .filter_map(|(key, value)| network::read_pins(key, value))
+            .collect();
+    }
+
+    /// The numbers of a user on a host.
+    pub(super) fn user(&self, host: &HostName, user: UserName) -> Option<UserIds> {
+        self.state().users.get(&(host.clone(), user)).copied()
+    }
+
+    /// Takes over numbers that were stored.
+    pub(super) fn remember_user(&self, host: &HostName, user: UserName, ids: UserIds) {
+        self.state().users.insert((host.clone(), user), ids);
+    }
+
+    /// Keys that persons enrolled, by host.
+    pub fn enrolled(&self) -> BTreeMap<HostName, Vec<String>> {
+        self.state().enrolled.clone()
+    }
+
+    /// Takes over keys that were stored; none: forgotten. What was known of the host is asked for again.
+    pub(super) fn remember_enrolled(&self, host: &HostName, keys: Vec<String>) {
+        let mut state = self.state();
+        state.hosts.remove(host);
+        if keys.is_empty() {
+            state.enrolled.remove(host);
+        } else {
+            state.enrolled.insert(host.clone(), keys);
+        }
+    }
+
+    /// The machine that a host was adopted as, and what it said last.
+    pub(super) fn machine(&self, host: &HostName) -> (Option<String>, Option<String>) {
+        let state = self.state();
+        let seen = state
+            .hosts
+            .get(host)
+            .map(|(facts, _)| facts.machine_id.clone());
+        (state.adopted.get(host).cloned(), seen)
+    }
+
+    /// The key under which it is told that a host cannot be seen: one for all its apps, as long as it lasts.
+    pub(super) fn outage(&self, host: &HostName, first: &str) -> String {
+        let mut state = self.state();
+        let key = state.unseen.entry(host.clone());
+        key.or_insert_with(|| format!("host:{host}:{first}"))
+            .clone()
+    }
+
+    /// A host was seen: what comes next is another outage.
+    pub(super) fn outage_over(&self, host: &HostName) {
+        self.state().unseen.remove(host);
     }
 
     /// Takes over a new configuration.
@@ -227,10 +294,10 @@ impl Shared {
         reason: &str,
         owner: &str,
     ) -> Result<(), OpError> {
-        if !world.hosts.contains_key(host) {
-            return Err(unknown("host", host.as_str(), "healerctl apps"));
+        if !world.hosts.has(host) {
+            return Err(unknown("host", host.as_str(), "healerctl host"));
         }
-        let login = Login::of_daemon();
+        let login = Login::of_host(host);
         let (machine_id, _) = ask_host(world, host, login).await.ok_or_else(|| {
             OpError::new(
                 OpErrorKind::Unavailable,
@@ -239,16 +306,29 @@ impl Shared {
                 "See that it can be reached, then try again.",
             )
         })?;
-        let changes = Changes::new(world.clock.now(), owner)
-            .write(Write::Setting {
-                key: machine_key(host),
-                value: machine_id.clone(),
-            })
-            .audit(
-                "host_adopted",
-                &format!("host:{host}"),
-                json!({"machineId": machine_id, "reason": reason}),
-            );
+        let users: Vec<UserName> = self
+            .state()
+            .users
+            .keys()
+            .filter(|(on, _)| on == host)
+            .map(|(_, user)| *user)
+            .collect();
+        let mut changes = Changes::new(world.clock.now(), owner).write(Write::Setting {
+            key: machine_key(host),
+            value: machine_id.clone(),
+        });
+        // Who its users are is learned again from the machine that is there now.
+        for user in &users {
+            changes = changes.write(Write::Setting {
+                key: who::user_key(host, *user),
+                value: String::new(),
+            });
+        }
+        let changes = changes.audit(
+            "host_adopted",
+            &format!("host:{host}"),
+            json!({"machineId": machine_id, "reason": reason}),
+        );
         world
             .store
             .apply(changes)
@@ -257,6 +337,7 @@ impl Shared {
         let mut state = self.state();
         state.adopted.insert(host.clone(), machine_id);
         state.hosts.remove(host);
+        state.users.retain(|(on, _), _| on != host);
         Ok(())
     }
 

@@ -77,6 +77,7 @@ impl Connection {
             boot_id: String::new(),
             machine_id: String::new(),
             uid: u32::MAX,
+            gid: u32::MAX,
             landlock: 0,
             uptime_ms: 0,
             allowed: Vec::new(),

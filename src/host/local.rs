@@ -209,6 +209,7 @@ impl Host for LocalHost {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>> {
         Box::pin(async move {
+            call.check(&self.name)?;
             let host = || self.name.clone();
             // Once more with a new agent, when the old one was gone before anything was sent.
             for _ in 0..2 {

@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod check;
 pub mod heal;
 pub mod host;
+pub mod host_key;
 pub mod id;
 pub mod incident;
 pub mod ledger;

@@ -15,7 +15,6 @@ use super::contents::{Pull, fetch_group, groups, known, pulls, regular, remember
 use super::error::ProtectError;
 use super::reach::{PullError, Reach};
 use super::retention;
-use crate::model::action::Identity;
 use crate::model::app::App;
 use crate::model::backup::{BackupKind, BackupManifest, BackupRow};
 use crate::model::id::{BackupId, HealId};
@@ -262,11 +261,7 @@ async fn take(
 
 /// The application's own user.
 pub(super) fn app_login(app: &App) -> Login {
-    Login {
-        identity: Identity::App,
-        uid: app.target.uid,
-        gid: app.target.gid,
-    }
+    Login::of_app(app)
 }
 
 fn proof(

@@ -62,7 +62,7 @@ impl<'a> Reach<'a> {
             .ok_or_else(|| ProtectError::NoHost(app.host.clone()))?;
         Ok(Self {
             world,
-            host: Arc::clone(host),
+            host,
             target: &app.target,
             login,
             began_ms: world.clock.now().boot_ms,

@@ -7,14 +7,18 @@ use healer_agent::protocol::{Answer, Refusal, Request};
 use super::BoxFuture;
 use crate::model::action::Identity;
 use crate::model::app::App;
+use crate::model::host::{UNKNOWN_ID, UserName};
 use crate::model::name::HostName;
 
 /// Which agent of a host: one per user, and per lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Login {
     pub identity: Identity,
+    /// Whom the agent must say that it is; [`UNKNOWN_ID`] while that is not known yet, when it is only asked who it is.
     pub uid: u32,
     pub gid: u32,
+    /// Who logs in on a host that is not this machine; `None`: whoever its configuration names.
+    pub user: Option<UserName>,
 }
 
 impl Login {
@@ -24,6 +28,7 @@ impl Login {
             identity: Identity::App,
             uid: app.target.uid,
             gid: app.target.gid,
+            user: UserName::parse(&app.user),
         }
     }
 
@@ -35,11 +40,32 @@ impl Login {
                 identity: Identity::Root,
                 uid: 0,
                 gid: 0,
+                user: None,
             },
         }
     }
 
-    /// An agent with the daemon's own user: it can always be started, and says which machine it is on.
+    /// The agent that can always be started and says which machine it is on: of the daemon's own user here, of the
+    /// default login elsewhere.
+    pub fn of_host(host: &HostName) -> Self {
+        if *host == HostName::local() {
+            Self::of_daemon()
+        } else {
+            Self::unknown(None)
+        }
+    }
+
+    /// A login of which the numbers are not known: it is asked who it is, and nothing else.
+    pub const fn unknown(user: Option<UserName>) -> Self {
+        Self {
+            identity: Identity::App,
+            uid: UNKNOWN_ID,
+            gid: UNKNOWN_ID,
+            user,
+        }
+    }
+
+    /// An agent with the daemon's own user.
     pub fn of_daemon() -> Self {
         let (uid, gid) = (
             rustix::process::geteuid().as_raw(),
@@ -50,7 +76,12 @@ impl Login {
         } else {
             Identity::App
         };
-        Self { identity, uid, gid }
+        Self {
+            identity,
+            uid,
+            gid,
+            user: None,
+        }
     }
 }
 
@@ -74,6 +105,23 @@ pub struct Call {
     pub timeout: Duration,
 }
 
+impl Call {
+    /// A login whose numbers nobody knows is asked who it is, and nothing else. Every host holds its calls to this.
+    ///
+    /// # Errors
+    /// When it is asked for more.
+    pub fn check(&self, host: &HostName) -> Result<(), HostError> {
+        let is_greeting = matches!(self.request, Request::Hello { .. });
+        if self.login.uid == UNKNOWN_ID && !is_greeting {
+            return Err(HostError::Unreachable {
+                host: host.clone(),
+                reason: "it is not known who the application's user is there".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// An answer that is not a refusal.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -87,6 +135,10 @@ pub enum HostError {
     /// Nothing was sent: the agent could not be reached or started.
     #[error("{host} cannot be reached: {reason}")]
     Unreachable { host: HostName, reason: String },
+    /// Whether it is the right machine is in doubt: its key is unknown, changed or revoked. Nothing was sent, and no
+    /// login was tried.
+    #[error("{host} is not trusted: {reason}")]
+    Untrusted { host: HostName, reason: String },
     /// Sent, and no answer came: whether it was carried out is unknown.
     #[error("no answer from {host}: {reason}")]
     Unknown { host: HostName, reason: String },
@@ -104,6 +156,8 @@ pub trait Host: Send + Sync {
     fn name(&self) -> &HostName;
 
     /// Sends one request and waits for its answer.
+    ///
+    /// An agent that says that it is another user than the call's login is not asked: [`HostError::Unreachable`].
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>>;
 
     /// Ends agents that nobody needs any more (after a reload, at shutdown). Running actions go on.

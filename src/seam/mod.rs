@@ -6,22 +6,22 @@
 
 pub mod clock;
 pub mod host;
+pub mod hosts;
 pub mod notify;
 pub mod random;
 pub mod store;
 pub mod vault;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::id::IdMaker;
-use crate::model::name::HostName;
 
 pub use clock::{Clock, Pulse};
 pub use host::{Call, Host, HostError, Lane, Login, Reply};
+pub use hosts::{Hosts, Remotes};
 pub use notify::{Notice, Notifier, NotifyError};
 pub use random::Randomness;
 pub use store::{AuditEntry, Changes, Store, StoreError, Write};
@@ -34,7 +34,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct World {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Randomness>,
-    pub hosts: BTreeMap<HostName, Arc<dyn Host>>,
+    /// Hosts come and go with the configuration.
+    pub hosts: Hosts,
     pub store: Arc<dyn Store>,
     pub vault: Arc<dyn Vault>,
     /// Names this installation to every witness; made once, kept in the store.
@@ -58,7 +59,7 @@ impl World {
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
-            .field("hosts", &self.hosts.keys().collect::<Vec<_>>())
+            .field("hosts", &self.hosts)
             .finish_non_exhaustive()
     }
 }

@@ -17,13 +17,14 @@ use crate::engine::{Engine, EngineError, Outside, Setup};
 use crate::guard::mode::Modes;
 use crate::host::LocalHost;
 use crate::host::local::Launch;
+use crate::host::ssh::{AgentFiles, SshLaunch, SshRemotes};
 use crate::model::id::IdMaker;
 use crate::model::name::HostName;
 use crate::model::time::Moment;
 use crate::protect::vault::{DirVault, Place};
 use crate::record::store::{Limits, SqliteStore};
 use crate::seam::notify::Notice;
-use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Store, World, Write};
+use crate::seam::{Changes, Clock, Host, Notifier, Randomness, Remotes, Store, World, Write};
 use crate::system::{self, CronPulse, OsRandom, RealClock, Signal, Signals};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::{self, Metrics, Success};
@@ -109,8 +110,16 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
         Arc::new(RealClock::new().map_err(cannot("the clocks cannot be read"))?);
     let mut signals = Signals::new().map_err(cannot("signals cannot be taken"))?;
     let moved = Arc::clone(&progress);
-    let answered = Arc::new(move || moved.advance(Part::Scheduler));
-    let world = world(&paths, &settings, Arc::clone(&clock), answered).await?;
+    let answered: Arc<dyn Fn() + Send + Sync> = Arc::new(move || moved.advance(Part::Scheduler));
+    let world = world(&paths, &settings, Arc::clone(&clock), Arc::clone(&answered)).await?;
+    let remotes: Arc<dyn Remotes> = Arc::new(SshRemotes::new(SshLaunch {
+        agents: agents(),
+        owner: world.owner.clone(),
+        answered,
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&world.random),
+        pacer: Arc::default(),
+    }));
     let notifier = notifier(&settings)?;
 
     let pulse = match CronPulse::start().await {
@@ -122,6 +131,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     };
     let outside = Outside {
         pulse,
+        remotes: Some(remotes),
         notices: notifier
             .clone()
             .map(|notifier| (notifier, settings.notify.repeat)),
@@ -245,6 +255,21 @@ async fn hand_back_memory(clock: Arc<dyn Clock>) {
     }
 }
 
+/// Where static agents for other machines lie: in the package's folder, or in `agents/` beside the folder of a program
+/// that was built by hand, which whoever can change it could change as well.
+fn agents() -> AgentFiles {
+    let mut files = AgentFiles::default();
+    let built = std::env::current_exe().ok();
+    let beside = built
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(Path::parent);
+    files
+        .directories
+        .extend(beside.map(|folder| folder.join("agents")));
+    files
+}
+
 async fn drop_result<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {
     if let Err(error) = work.await {
         tracing::error!(reason = %error, "a server of the daemon ended");
@@ -294,6 +319,7 @@ fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
             max_mode: settings.policy.max_mode,
         },
         catalogue: Arc::new(catalogue),
+        hosts: settings.hosts.clone(),
     }
 }
 

@@ -18,6 +18,8 @@ mod lab;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod ssh;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod world;

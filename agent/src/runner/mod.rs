@@ -99,6 +99,12 @@ impl Runner {
                     .map_err(|message| refuse(RefusalCode::Malformed, message))?;
             }
         }
+        // `-1` means "leave as it is" to chown: an action that gives files to nobody in particular is a mistake.
+        if start.target.uid == u32::MAX || start.target.gid == u32::MAX {
+            return Err(not_allowed(
+                "the application's user is not known".to_owned(),
+            ));
+        }
         let uid = rustix::process::geteuid().as_raw();
         if self.identity == Identity::App && start.target.uid != uid {
             return Err(not_allowed(format!(

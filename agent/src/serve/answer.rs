@@ -162,6 +162,7 @@ pub(super) fn hello(shared: &Shared, version: u32, owner: &str) -> Result<Hello,
             .trim()
             .to_owned(),
         uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
         landlock: crate::confine::abi(),
         uptime_ms: boot_clock_ms(),
         allowed,

@@ -1,5 +1,6 @@
 //! Real files in a folder of their own, read as the daemon reads them.
 
+mod hosts;
 mod refusals;
 mod rows;
 mod settings;

@@ -79,11 +79,6 @@ fn each_mistake_is_named_where_it_stands() {
             "healerd.toml:3:1: `app.shop.max_mode` `FULL_AUTO` is above the global max_mode `SEMI_AUTO`",
         ),
         (
-            "an SSH host",
-            "[host.web1]\nssh = \"shop@web1.example.org\"\n",
-            "healerd.toml:1:1: `host.web1` is reached by SSH, and SSH hosts are not supported yet",
-        ),
-        (
             "a bad time",
             "dwell.time = \"3 moons\"\n",
             "healerd.toml:1:7: `dwell.time` `3 moons` is not a time",

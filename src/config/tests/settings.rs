@@ -67,6 +67,17 @@ fn no_key_of_the_files_is_without_such_a_test() {
     let mut keys = BTreeSet::new();
     collect(&mut Vec::new(), &mut keys);
     collect(&mut vec!["app".to_owned(), "shop".to_owned()], &mut keys);
+    // Their effects have tests beside this one.
+    let mut of_hosts = BTreeSet::new();
+    collect(
+        &mut vec!["host".to_owned(), "web1".to_owned()],
+        &mut of_hosts,
+    );
+    let untested = |key: &&String| {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        !include_str!("hosts.rs").contains(&format!("{last} = "))
+    };
+    assert_eq!(of_hosts.iter().find(untested), None);
     let mut tested: BTreeSet<String> = ELSEWHERE.iter().map(|key| (*key).to_owned()).collect();
     tested.extend(
         POLICY

@@ -1,4 +1,4 @@
-//! The daemon as a whole: status, holds, modes, incidents, audit, events, metrics, hosts, notices.
+//! The daemon as a whole: status, holds, modes, incidents, audit, events, metrics, notices.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Shared, done, limit, query, refused};
+use super::{Shared, done, limit, query};
 use crate::config::Role;
 use crate::control::extract::{Asked, At, Body, Caller, keep_or_undo, length, named, reason};
 use crate::control::problem::Failure;
@@ -18,7 +18,6 @@ use crate::engine::handle::Health;
 use crate::model::approval::ApprovalState;
 use crate::model::breaker::BreakerState;
 use crate::model::id::IncidentId;
-use crate::model::name::HostName;
 use crate::model::stop::Scope;
 use crate::seam::store::Query;
 
@@ -36,7 +35,6 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(audit))
         .routes(routes!(stream))
         .routes(routes!(metrics))
-        .routes(routes!(adopt))
         .routes(routes!(notify_test))
 }
 
@@ -258,25 +256,6 @@ async fn metrics(
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         (state.metrics_text)(),
     ))
-}
-
-/// Takes a host's present machine as the right one. Admin.
-#[utoipa::path(post, path = "/hosts/{host}/adopt", tag = "daemon", params(("host" = String, Path)),
-    request_body = wire::ReasonRequest, responses((status = 200, body = wire::Done)))]
-async fn adopt(
-    State(state): State<Shared>,
-    caller: Caller,
-    At(host): At<String>,
-    Body(request): Body<wire::ReasonRequest>,
-) -> Result<Json<wire::Done>, Failure> {
-    caller.may(Role::Admin, "adopt a host")?;
-    let host: HostName = named(&host, "host", "healerctl apps")?;
-    state
-        .backend
-        .adopt(&host, reason(&request.reason)?, &caller.person)
-        .await
-        .map_err(|error| refused(&state, error))?;
-    Ok(done(format!("{host} is adopted as it is now.")))
 }
 
 /// Sends a test notice to every channel. Admin.

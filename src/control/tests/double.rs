@@ -10,6 +10,7 @@ use crate::engine::handle::{
     ActionView, AppView, EventLine, HealAnswer, HealRequest, Health, OpError, OpErrorKind,
     RollbackRequest,
 };
+use crate::engine::{HostState, HostView, Offer};
 use crate::guard::breaker::status;
 use crate::model::action::{Identity, ResolvedAction};
 use crate::model::approval::{Approval, ApprovalState, Bound, Person, Requester};
@@ -17,6 +18,7 @@ use crate::model::backup::BackupRow;
 use crate::model::breaker::{Breaker, BreakerTransition, ForcedState};
 use crate::model::check::{CheckResult, Evidence};
 use crate::model::heal::{Event, Heal, HealState, Origin};
+use crate::model::host::{Finding, OfferedKey};
 use crate::model::id::{ApprovalId, BackupId, FenceToken, HealId, HoldId, IncidentId};
 use crate::model::incident::Incident;
 use crate::model::name::{AppName, CheckName, HostName};
@@ -263,6 +265,51 @@ impl Backend for Double {
     }
     fn observing(&self) -> Option<String> {
         None
+    }
+    fn hosts(&self) -> Vec<HostView> {
+        vec![HostView {
+            name: HostName::local(),
+            state: HostState::Local,
+            address: None,
+            jumps: Vec::new(),
+            fingerprints: Vec::new(),
+            configured: false,
+            apps: Vec::new(),
+            note: None,
+            machine_id: None,
+        }]
+    }
+    fn scan_host<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<Offer, OpError>> {
+        let offer = Offer {
+            host: host.clone(),
+            address: "shop@web1:22".to_owned(),
+            key: OfferedKey {
+                key: "ssh-ed25519 AAAA".to_owned(),
+                fingerprint: "SHA256:new".to_owned(),
+            },
+            pinned: Vec::new(),
+            is_pinned: false,
+        };
+        self.done("scan", offer)
+    }
+    fn enrol_host<'a>(
+        &'a self,
+        host: &'a HostName,
+        fingerprint: &'a str,
+        keep: bool,
+        _: &'a Person,
+    ) -> BoxFuture<'a, Result<(), OpError>> {
+        self.done(&format!("enrol {host} {fingerprint} {keep}"), ())
+    }
+    fn forget_host<'a>(
+        &'a self,
+        _: &'a HostName,
+        _: &'a Person,
+    ) -> BoxFuture<'a, Result<(), OpError>> {
+        self.done("forget", ())
+    }
+    fn examine_host<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Vec<Finding>, OpError>> {
+        self.done("examine", Vec::new())
     }
     fn diagnose<'a>(&'a self, name: &'a AppName) -> BoxFuture<'a, Result<AppView, OpError>> {
         self.done("diagnose", app(name.as_str()))

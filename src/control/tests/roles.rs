@@ -110,6 +110,16 @@ fn table() -> Vec<(u32, &'static str, &'static str, String)> {
             "/applications/{app}/backups/{id}",
             reason(),
         ),
+        (VIEWER, "GET", "/hosts", none()),
+        (OPERATOR, "POST", "/hosts/{host}/doctor", none()),
+        (ADMIN, "GET", "/hosts/{host}/key", none()),
+        (ADMIN, "DELETE", "/hosts/{host}/key", none()),
+        (
+            ADMIN,
+            "POST",
+            "/hosts/{host}/enrol",
+            r#"{"fingerprint":"SHA256:new"}"#.to_owned(),
+        ),
         (ADMIN, "POST", "/hosts/{host}/adopt", reason()),
         (ADMIN, "POST", "/notify/test", none()),
     ]

@@ -10,6 +10,7 @@ mod express;
 mod healthy;
 mod laravel;
 mod php;
+mod remote;
 mod runaway;
 mod undo;
 mod unit;

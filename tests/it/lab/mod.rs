@@ -16,6 +16,7 @@ pub(crate) mod php;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod sshd;
 pub(crate) mod store;
 pub(crate) mod tree;
 pub(crate) mod user;

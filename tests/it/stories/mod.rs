@@ -8,6 +8,7 @@ mod cure;
 mod hold;
 mod patience;
 mod person;
+mod remote;
 mod time;
 mod undo;
 mod unknown;

@@ -11,6 +11,8 @@ use healer_agent::protocol::{
 };
 use healer_agent::step::Step;
 use healer_agent::tree::{Digest, Effect, EffectSource, TreePath};
+use healerd::model::action::Identity;
+use healerd::model::host::UNKNOWN_ID;
 use healerd::model::name::HostName;
 use healerd::seam::{BoxFuture, Call, Clock, Host, HostError, Reply};
 
@@ -69,6 +71,10 @@ pub(crate) struct Machine {
     /// Its machine id.
     pub(crate) identity: String,
     pub(crate) reachable: bool,
+    /// It shows another key than the pinned one.
+    pub(crate) in_doubt: bool,
+    /// Who the application's user is here.
+    pub(crate) user: (u32, u32),
     /// Boot clock of the simulation when it booted.
     pub(crate) booted_ms: i64,
     /// Checks whose probes find nothing out.
@@ -99,6 +105,12 @@ pub(crate) struct SimHost {
 }
 
 impl SimHost {
+    /// The same machine under another name.
+    pub(crate) fn named(mut self, name: &HostName) -> Self {
+        self.name = name.clone();
+        self
+    }
+
     /// A machine that has been up for a day.
     pub(crate) fn new(clock: Arc<SimClock>, fuse: Arc<Fuse>) -> Self {
         let machine = Machine {
@@ -106,6 +118,8 @@ impl SimHost {
             roots: vec!["/srv/shop/releases/1".to_owned()],
             identity: "machine-1".to_owned(),
             reachable: true,
+            in_doubt: false,
+            user: (1001, 1002),
             booted_ms: 0,
             dark: BTreeSet::new(),
             behaviours: BTreeMap::new(),
@@ -181,7 +195,8 @@ impl Machine {
                     version: VERSION,
                     boot_id: "host-boot".to_owned(),
                     machine_id: self.identity.clone(),
-                    uid: 1001,
+                    uid: self.user.0,
+                    gid: self.user.1,
                     landlock: 6,
                     uptime_ms,
                     allowed: Vec::new(),
@@ -517,6 +532,7 @@ impl Host for SimHost {
 
 impl SimHost {
     fn exchange(&self, call: Call) -> Result<Reply, HostError> {
+        call.check(&self.name)?;
         let unreachable = |reason: &str| HostError::Unreachable {
             host: self.name.clone(),
             reason: reason.to_owned(),
@@ -532,8 +548,18 @@ impl SimHost {
             .ok_or_else(|| unreachable("the process died"))?;
         let mut machine = self.machine();
         *machine.calls.entry(word).or_default() += 1;
+        if machine.in_doubt {
+            return Err(HostError::Untrusted {
+                host: self.name.clone(),
+                reason: "it offers SHA256:new and not the pinned SHA256:old".to_owned(),
+            });
+        }
         if !machine.reachable {
             return Err(unreachable("no route to host"));
+        }
+        let is_app = call.login.identity == Identity::App && call.login.user.is_some();
+        if is_app && call.login.uid != UNKNOWN_ID && call.login.uid != machine.user.0 {
+            return Err(unreachable("the agent runs as another uid"));
         }
         let place = machine.faults.iter().position(|(verb, _)| *verb == word);
         let fault = place.map(|place| machine.faults.remove(place).1);

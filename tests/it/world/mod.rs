@@ -23,6 +23,7 @@ use healerd::model::app::{App, Schedule};
 use healerd::model::approval::{Approval, ApprovalState, Person};
 use healerd::model::breaker::BreakerTransition;
 use healerd::model::heal::{Event, Heal};
+use healerd::model::host::UNKNOWN_ID;
 use healerd::model::id::IdMaker;
 use healerd::model::incident::Incident;
 use healerd::model::name::{AppName, HostName};
@@ -90,6 +91,15 @@ impl Sim {
 
     /// The same, with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        Self::on(HostName::local(), change).await
+    }
+
+    /// The same app on a machine that is not this one.
+    pub(crate) async fn remote() -> Self {
+        Self::on("web1".parse().unwrap(), |_| {}).await
+    }
+
+    async fn on(on: HostName, change: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Policy {
             mode: HealingMode::FullAuto,
             ..Policy::default()
@@ -97,15 +107,16 @@ impl Sim {
         policy.timing.jitter_percent = 0;
         policy.breaker.jitter_percent = 0;
         change(&mut policy);
+        let is_local = on == HostName::local();
         let app = App {
             name: "shop".parse().unwrap(),
-            host: HostName::local(),
+            host: on.clone(),
             stack: "sim".parse().unwrap(),
             target: Target {
                 root: "/srv/shop/current".to_owned(),
                 roots: vec![],
-                uid: 1001,
-                gid: 1002,
+                uid: if is_local { 1001 } else { UNKNOWN_ID },
+                gid: if is_local { 1002 } else { UNKNOWN_ID },
                 volatile: vec![],
             },
             user: "shop".to_owned(),
@@ -120,6 +131,7 @@ impl Sim {
         let setup = Setup {
             apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
             check_every: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             catalogue: Arc::new(catalogue),
             modes: Modes {
                 mode: HealingMode::Manual,
@@ -128,7 +140,7 @@ impl Sim {
         };
         let clock = Arc::new(SimClock::default());
         let fuse = Arc::new(Fuse::default());
-        let host = SimHost::new(Arc::clone(&clock), Arc::clone(&fuse));
+        let host = SimHost::new(Arc::clone(&clock), Arc::clone(&fuse)).named(&on);
         for (path, text) in [
             ("config.php", "<?php"),
             ("cache/data", "cached"),
@@ -183,10 +195,11 @@ impl Sim {
             let world = Arc::new(World {
                 clock: self.clock.clone(),
                 random: Arc::new(SimRandom::new(u64::from(self.lives))),
-                hosts: BTreeMap::from([(
-                    HostName::local(),
+                hosts: [(
+                    self.host.name().clone(),
                     Arc::new(self.host.clone()) as Arc<dyn Host>,
-                )]),
+                )]
+                .into(),
                 store: Arc::new(SimStore {
                     inner: store,
                     fuse: Arc::clone(&self.fuse),

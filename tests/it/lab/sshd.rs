@@ -1,0 +1,202 @@
+//! A real SSH server with users of its own, none of whom exist outside of it.
+//!
+//! It runs in a mount namespace in which /etc/passwd has more lines and in which homes may be mounted as a test wants
+//! them (full, `noexec`), so that nothing of the machine changes. Its limits are the defaults: no test is helped by a
+//! server that allows more.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::{Lab, find_program, process, set_mode, wait_for};
+
+/// Numbers of the users that exist in here alone.
+pub(crate) const UID: u32 = 47_001;
+
+/// One server.
+pub(crate) struct Sshd {
+    pub(crate) port: u16,
+    pub(crate) pid: u32,
+    name: String,
+    dir: PathBuf,
+}
+
+/// What a server is like.
+#[derive(Default)]
+pub(crate) struct Like {
+    /// Kinds of host keys; empty: ed25519.
+    pub(crate) host_keys: Vec<&'static str>,
+    /// Further lines of its configuration.
+    pub(crate) config: String,
+    /// Names of users; all of them have the same number and home. Empty: `shop`.
+    pub(crate) users: Vec<String>,
+    /// Their login shell; empty: /bin/sh.
+    pub(crate) shell: String,
+    /// Their home; empty: a directory of the server's.
+    pub(crate) home: Option<PathBuf>,
+    /// Mount options of a small file system in the place of the home.
+    pub(crate) home_mount: Option<&'static str>,
+}
+
+impl Lab {
+    /// Starts a server and waits until it listens.
+    pub(crate) fn sshd(&self, name: &str, like: &Like) -> Sshd {
+        let dir = self.dir().join(name);
+        std::fs::create_dir(&dir).expect("a server has a name of its own");
+        std::fs::create_dir_all("/run/sshd").expect("root can make sshd's directory");
+        let home = like.home.clone().unwrap_or_else(|| {
+            let home = dir.join("home");
+            std::fs::create_dir(&home).expect("root can make a home");
+            std::os::unix::fs::chown(&home, Some(UID), Some(UID)).expect("root can give it away");
+            set_mode(&home, 0o755);
+            home
+        });
+        let mut passwd = std::fs::read_to_string("/etc/passwd").expect("there are users");
+        let one = ["shop".to_owned()];
+        let users = if like.users.is_empty() {
+            &one[..]
+        } else {
+            &like.users
+        };
+        let shell = if like.shell.is_empty() {
+            "/bin/sh"
+        } else {
+            &like.shell
+        };
+        for user in users {
+            passwd += &format!("{user}:*:{UID}:{UID}::{}:{shell}\n", home.display());
+        }
+        std::fs::write(dir.join("passwd"), passwd).expect("root can write");
+        let port = self.port();
+        // The first word on a setting counts, so a test's own lines come first.
+        let mut config = format!(
+            "{}\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\nAuthorizedKeysFile {dir}/authorized\nLogLevel VERBOSE\n\
+             Subsystem sftp internal-sftp\n",
+            like.config,
+            dir = dir.display(),
+        );
+        let kinds = if like.host_keys.is_empty() {
+            &["ed25519"][..]
+        } else {
+            &like.host_keys
+        };
+        for kind in kinds {
+            let key = dir.join(format!("host_{kind}"));
+            self.ssh_key(&key, kind, "");
+            config += &format!("HostKey {}\n", key.display());
+        }
+        std::fs::write(dir.join("config"), config).expect("root can write");
+        std::fs::write(dir.join("authorized"), "").expect("root can write");
+        let mut script = format!("mount --bind {}/passwd /etc/passwd", dir.display());
+        if let Some(options) = like.home_mount {
+            script += &format!(
+                " && mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
+                home.display()
+            );
+        }
+        let program = find_program("sshd").expect("the lab was opened for it");
+        script += &format!(
+            " && exec {} -D -e -f {}/config",
+            program.display(),
+            dir.display()
+        );
+        let pid = self.spawn(
+            name,
+            self.as_root("unshare")
+                .args(["--mount", "sh", "-c", &script]),
+        );
+        wait_for("sshd listens", || {
+            assert!(self.runs(pid), "sshd ended: {}", self.log(name));
+            self.log(name).contains("Server listening")
+        });
+        // Connections outlive the server that took them.
+        self.at_end(move || cut(pid));
+        Sshd {
+            port,
+            pid,
+            name: name.to_owned(),
+            dir,
+        }
+    }
+
+    /// Makes a key pair with `ssh-keygen`.
+    pub(crate) fn ssh_key(&self, path: &Path, kind: &str, passphrase: &str) {
+        let output = self
+            .as_root("ssh-keygen")
+            .args(["-q", "-t", kind, "-N", passphrase, "-f"])
+            .arg(path)
+            .output()
+            .expect("the lab was opened for it");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Sshd {
+    /// Lets a key in; `options` stand before it.
+    pub(crate) fn authorize(&self, options: &str, public: &Path) {
+        let key = std::fs::read_to_string(public).expect("a public key was made");
+        let line = if options.is_empty() {
+            key
+        } else {
+            format!("{options} {key}")
+        };
+        std::fs::write(self.dir.join("authorized"), line).expect("root can write");
+    }
+
+    /// The server's public key of that kind, as it is pinned.
+    pub(crate) fn host_key(&self, kind: &str) -> String {
+        let path = self.dir.join(format!("host_{kind}.pub"));
+        let text = std::fs::read_to_string(path).expect("a host key was made");
+        text.split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// The users' home as everybody sees it (not when something is mounted there).
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.join("home")
+    }
+
+    /// What the server has said.
+    pub(crate) fn log(&self, lab: &Lab) -> String {
+        lab.log(&self.name)
+    }
+
+    /// Logins that were accepted so far.
+    pub(crate) fn logins(&self, lab: &Lab) -> usize {
+        self.log(lab).matches("Accepted publickey").count()
+    }
+
+    /// Kills every connection's process, and nothing that runs in it.
+    pub(crate) fn cut(&self) {
+        cut(self.pid);
+    }
+}
+
+fn cut(server: u32) {
+    for child in descendants(server) {
+        let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        if command.starts_with(b"sshd: ") {
+            process::signal(child, Signal::KILL);
+        }
+    }
+}
+
+/// All processes below one, the nearest first.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = found.get(at) {
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        found.extend(
+            text.split_whitespace()
+                .filter_map(|word| word.parse::<u32>().ok()),
+        );
+        at += 1;
+    }
+    found.remove(0);
+    found
+}

@@ -1,0 +1,173 @@
+//! An app on a machine that is not this one: who its user is, and whether the machine is the right one.
+
+use healerd::model::host::UNKNOWN_ID;
+use healerd::model::incident::{IncidentKind, IncidentState};
+use healerd::seam::{Call, Host as _, HostError, Lane, Login, Store as _};
+
+use crate::world::{Sim, hours, minutes, person, seconds};
+
+/// UNKNOWN incidents that are not closed, as their messages.
+fn unknowns(sim: &Sim) -> Vec<String> {
+    sim.desk()
+        .incidents
+        .iter()
+        .filter(|incident| incident.kind == IncidentKind::Unknown)
+        .filter(|incident| incident.state != IncidentState::Closed)
+        .map(|incident| incident.message.clone())
+        .collect()
+}
+
+async fn audited(sim: &Sim, verb: &str) -> usize {
+    let rows = sim.store().audit(0, 1000).await.unwrap();
+    rows.iter().filter(|row| row.verb == verb).count()
+}
+
+#[tokio::test]
+async fn who_the_user_is_is_learned_once_and_then_the_loop_is_the_local_one() {
+    let mut sim = Sim::remote().await;
+    let target = &sim.desk().app.target;
+    assert_eq!((target.uid, target.gid), (1001, 1002));
+    assert_eq!(audited(&sim, "user_learned").await, 1);
+    sim.write("cache/bad", "garbage");
+    sim.until("cured", minutes(30), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    assert_eq!(sim.ran(), ["clear_cache"]);
+
+    // A new process knows it from the store, and does not need the host for it.
+    sim.host.machine().reachable = false;
+    sim.start().await;
+    sim.pass(seconds(60)).await;
+    assert_eq!(sim.desk().app.target.uid, 1001);
+    assert_eq!(audited(&sim, "user_learned").await, 1);
+}
+
+#[tokio::test]
+async fn a_user_of_whom_nothing_is_known_is_asked_for_nothing_but_his_name() {
+    let sim = Sim::remote().await;
+    let call = Call {
+        login: Login::unknown(None),
+        lane: Lane::Check,
+        request: healer_agent::protocol::Request::Room {
+            path: "/".to_owned(),
+        },
+        body: Vec::new(),
+        timeout: seconds(1),
+    };
+    let error = sim.host.call(call).await.unwrap_err();
+    assert!(matches!(error, HostError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_who_is_somebody_else_one_day_is_refused_until_a_person_adopts_the_host() {
+    let mut sim = Sim::remote().await;
+    sim.host.machine().user = (1009, 1009);
+    sim.write("cache/bad", "garbage");
+    sim.pass(minutes(30)).await;
+    assert!(sim.ran().is_empty(), "nothing acts in the new user's name");
+    assert_eq!(unknowns(&sim).len(), 1, "{:?}", unknowns(&sim));
+    assert_eq!(sim.notices("incident_opened").await.len(), 1);
+
+    let host = "web1".parse().unwrap();
+    sim.ask(async |handle| {
+        let reason = "its users were renumbered".to_owned();
+        handle.adopt(&host, reason, &person(7)).await
+    })
+    .await
+    .unwrap();
+    sim.until("cured", minutes(30), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    assert_eq!(sim.desk().app.target.uid, 1009);
+    assert_eq!(unknowns(&sim), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_user_who_is_root_there_is_never_worked_for() {
+    let mut sim = Sim::remote().await;
+    sim.host.machine().user = (0, 0);
+    let host = "web1".parse().unwrap();
+    sim.ask(async |handle| {
+        let reason = "what was known is forgotten".to_owned();
+        handle.adopt(&host, reason, &person(7)).await
+    })
+    .await
+    .unwrap();
+    let rounds = sim.calls("round");
+    sim.write("cache/bad", "garbage");
+    sim.pass(minutes(10)).await;
+    assert_eq!(sim.calls("round"), rounds);
+    assert_eq!(sim.desk().app.target.uid, UNKNOWN_ID);
+    assert!(sim.ran().is_empty());
+    let said = unknowns(&sim);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("is root there"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_host_whose_key_changed_is_told_at_once_and_nothing_is_done_or_blamed() {
+    let mut sim = Sim::remote().await;
+    sim.write("cache/bad", "garbage");
+    sim.host.machine().in_doubt = true;
+    sim.pass(seconds(60)).await;
+    let said = unknowns(&sim);
+    assert_eq!(said.len(), 1, "with the first round already");
+    assert!(
+        said[0].contains("its identity is in doubt") && said[0].contains("SHA256:new"),
+        "{said:?}"
+    );
+    sim.pass(hours(3)).await;
+    assert_eq!(unknowns(&sim).len(), 1);
+    let told = sim.notices("incident_opened").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(sim.ran().is_empty());
+    assert_eq!(sim.calls("undo"), 0);
+    assert!(sim.desk().breaker.failures.is_empty());
+    assert!(
+        sim.desk()
+            .incidents
+            .iter()
+            .all(|incident| incident.kind == IncidentKind::Unknown),
+        "the app is not blamed"
+    );
+
+    sim.host.machine().in_doubt = false;
+    sim.until("healed once it is trusted", minutes(30), |desk| {
+        desk.breaker.cures.len() == 1
+    })
+    .await;
+    assert_eq!(unknowns(&sim), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_host_that_was_away_and_comes_back_with_another_key_is_news() {
+    let mut sim = Sim::remote().await;
+    sim.host.machine().reachable = false;
+    sim.pass(minutes(5)).await;
+    assert_eq!(unknowns(&sim).len(), 1);
+    sim.host.machine().in_doubt = true;
+    sim.pass(minutes(5)).await;
+    let said = unknowns(&sim);
+    assert_eq!(said.len(), 1, "one incident at a time: {said:?}");
+    assert!(said[0].contains("in doubt"), "{said:?}");
+    assert_eq!(sim.notices("incident_opened").await.len(), 2);
+    // Away again: it stays what is worst.
+    sim.host.machine().in_doubt = false;
+    sim.pass(minutes(5)).await;
+    assert!(unknowns(&sim)[0].contains("in doubt"));
+    assert_eq!(sim.notices("incident_opened").await.len(), 2);
+}
+
+#[tokio::test]
+async fn another_machine_behind_the_name_is_only_observed() {
+    let mut sim = Sim::remote().await;
+    sim.host.machine().identity = "machine-2".to_owned();
+    sim.write("cache/bad", "garbage");
+    sim.pass(hours(1)).await;
+    assert!(sim.ran().is_empty());
+    assert!(
+        sim.desk()
+            .incidents
+            .iter()
+            .any(|incident| incident.kind == IncidentKind::Symptom),
+        "it is looked at"
+    );
+}
