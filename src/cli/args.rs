@@ -142,13 +142,21 @@ pub enum Command {
     },
     /// Ends a mute.
     Unmute { app: String, check: String },
-    /// Shows the healing modes, or sets one.
+    /// Shows the healing modes and where they come from, sets one, or clears one that was set.
+    ///
+    /// What is said of an application counts before what is said of everything, and in each what was set at run time
+    /// before what is configured; nothing goes above `max_mode`.
     Mode {
-        /// `MANUAL`, `SEMI_AUTO` or `FULL_AUTO`.
-        mode: Option<String>,
-        /// Only for this application; else for everything.
+        /// An application, a mode (`MANUAL`, `SEMI_AUTO`, `FULL_AUTO`), or both; without an application a mode is set
+        /// for everything.
+        #[arg(value_name = "APP|MODE", num_args = 0..=2)]
+        words: Vec<String>,
+        /// The application, as another way to name it.
         #[arg(long)]
         app: Option<String>,
+        /// Lifts what was set at run time; what is configured counts again.
+        #[arg(long)]
+        clear: bool,
         #[command(flatten)]
         why: Reason,
     },
@@ -394,6 +402,9 @@ mod tests {
             "healerctl decide 01jd keep",
             "healerctl audit verify state.db",
             "healerctl mode MANUAL --app shop",
+            "healerctl mode shop --clear --reason x",
+            "healerctl mode shop FULL_AUTO",
+            "healerctl mode --clear",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap();
         }

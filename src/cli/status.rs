@@ -117,6 +117,9 @@ fn health(status: &Status) -> String {
             .filter(|(_, count)| **count > 0)
             .map(|(word, count)| format!("{count} {}", escape(word))),
     );
+    if status.applications_held > 0 {
+        words.push(format!("{} held", status.applications_held));
+    }
     words.join(", ")
 }
 

@@ -104,7 +104,8 @@ backend! {
         fn unmute(&self, app: &'a AppName, check: CheckName, person: Person) -> ();
         fn hold(&self, scope: Scope, reason: String, length: Option<Duration>, person: &'a Person) -> HoldId;
         fn resume(&self, scope: &'a Scope, undo: bool, reason: String, person: &'a Person) -> usize;
-        fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> ();
+        fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> Vec<AppName>;
+        fn clear_mode(&self, app: Option<AppName>, reason: String, person: &'a Person) -> ();
         fn adopt(&self, host: &'a HostName, reason: String, person: &'a Person) -> ();
     }
 }

@@ -49,7 +49,7 @@ fn view(desk: &Desk) -> AppView {
         path: desk.app.target.root.clone(),
         url: desk.app.url.clone(),
         user: desk.app.user.clone(),
-        health: health(desk, held.is_some()),
+        health: health(desk),
         mode,
         mode_origin,
         breaker: status::status(&desk.breaker, &desk.app.policy.breaker, &now),
@@ -78,10 +78,7 @@ fn view(desk: &Desk) -> AppView {
 }
 
 /// One word, from the latest round alone; what could not be determined is kept apart from what is bad.
-fn health(desk: &Desk, held: bool) -> Health {
-    if held {
-        return Health::Held;
-    }
+fn health(desk: &Desk) -> Health {
     if desk
         .heals
         .iter()

@@ -209,6 +209,7 @@ impl Engine {
             let modes = Modes {
                 mode: app.policy.mode,
                 max_mode: app.policy.max_mode,
+                is_own: app.policy.mode_is_own,
             };
             (
                 app.name.clone(),
@@ -511,6 +512,7 @@ pub async fn desk_by_hand(
         let modes = Modes {
             mode: app.policy.mode,
             max_mode: app.policy.max_mode,
+            is_own: app.policy.mode_is_own,
         };
         (
             app.name.clone(),

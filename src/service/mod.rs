@@ -275,6 +275,7 @@ fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
         modes: Modes {
             mode: settings.policy.mode,
             max_mode: settings.policy.max_mode,
+            is_own: true,
         },
         catalogue: Arc::new(catalogue),
     }
