@@ -52,6 +52,8 @@ pub enum Command {
         all: bool,
     },
     /// Shows the whole of a proposal, and approves it.
+    ///
+    /// The reason must have at least 10 characters, where `[approval] reason_characters_min` says nothing else.
     Approve {
         id: String,
         /// The digest that was seen; anything that changed since makes it stale.
@@ -60,11 +62,11 @@ pub enum Command {
         #[command(flatten)]
         confirm: Confirm,
     },
-    /// Rejects a proposal; it is not made again for a while.
+    /// Shows the whole of a proposal, and rejects it; it is not made again for a while.
     Reject {
         id: String,
         #[command(flatten)]
-        why: Reason,
+        confirm: Confirm,
     },
     /// Shows an application's circuit breaker, or does something to it.
     Breaker {

@@ -125,7 +125,9 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
             digest,
             confirm,
         } => super::approvals::approve(client, json, &id, digest.as_deref(), &confirm).await,
-        Command::Reject { id, why } => super::approvals::reject(client, json, &id, &why).await,
+        Command::Reject { id, confirm } => {
+            super::approvals::reject(client, json, &id, &confirm).await
+        }
         Command::Breaker { app, command } => {
             super::breaker::run(client, json, &app, command.as_ref()).await
         }

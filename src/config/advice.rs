@@ -31,6 +31,15 @@ pub struct Advice {
     pub lines: String,
 }
 
+/// What root operations the actions of an app's stack hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootNeeds {
+    /// Giving files back to the app's user, and mending modes as root.
+    pub files: bool,
+    /// Units that are restarted.
+    pub units: Vec<String>,
+}
+
 fn advice(weight: Weight, text: String) -> Advice {
     Advice {
         weight,
@@ -40,8 +49,13 @@ fn advice(weight: Weight, text: String) -> Advice {
 }
 
 /// Judges settings for a daemon that runs as `daemon_uid`. Groups count as one person each, for who is in them is the
-/// directory's matter.
-pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
+/// directory's matter. `root_needs` tells what the stack of an app would do as root; for an app whose stack holds nothing
+/// of the kind there is no line to add.
+pub fn check(
+    settings: &Settings,
+    daemon_uid: u32,
+    root_needs: &dyn Fn(&App) -> RootNeeds,
+) -> Vec<Advice> {
     let mut said = Vec::new();
     if settings.apps.is_empty() {
         said.push(advice(
@@ -93,15 +107,26 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
         ));
     }
     for app in settings.apps.values() {
+        let needs = root_needs(app);
+        let mut what = Vec::new();
+        if needs.files {
+            what.push(format!("give files back to `{}`, mend modes", app.user));
+        }
+        if !needs.units.is_empty() {
+            what.push(format!("restart {}", needs.units.join(", ")));
+        }
+        if what.is_empty() {
+            continue;
+        }
         said.push(Advice {
             weight: Weight::Note,
             text: format!(
-                "root operations for app `{}` (give files back to `{}`, mend modes) run only with these lines in {}",
+                "root operations for app `{}` ({}) run only with these lines in {}",
                 app.name,
-                app.user,
+                what.join("; "),
                 settings.daemon.agent_allow.display()
             ),
-            lines: allow_lines(app),
+            lines: allow_lines(app, &needs),
         });
     }
     said
@@ -157,16 +182,22 @@ fn approvers(settings: &Settings) -> Vec<Advice> {
     said
 }
 
-/// The lines for one application: owner and modes below its roots.
-fn allow_lines(app: &App) -> String {
+/// The lines for one application: owner and modes below its roots, and its units.
+fn allow_lines(app: &App, needs: &RootNeeds) -> String {
     let mut lines = String::new();
-    for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
-        // Debug of a text is a TOML basic string for all that a checked path can hold.
-        let written = write!(
-            lines,
-            "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
-            app.user
-        );
+    // Debug of a text is a TOML basic string for all that a checked path or a unit's name can hold.
+    if needs.files {
+        for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
+            let written = write!(
+                lines,
+                "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
+                app.user
+            );
+            debug_assert!(written.is_ok(), "writing to a text never fails");
+        }
+    }
+    for unit in &needs.units {
+        let written = write!(lines, "[[restart]]\nunit = {unit:?}\n\n");
         debug_assert!(written.is_ok(), "writing to a text never fails");
     }
     lines

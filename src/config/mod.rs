@@ -11,6 +11,7 @@ mod explain;
 mod input;
 mod judge;
 mod layers;
+mod places;
 mod policy;
 mod problem;
 mod settings;
@@ -28,7 +29,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use advice::{Advice, check};
+pub use advice::{Advice, RootNeeds, check};
+pub use places::places;
 pub use problem::{ConfigErrors, Place, Problem, Warning};
 pub use settings::{
     ControlSettings, DaemonSettings, HeartbeatSettings, MetricsSettings, NotifySettings, Role,

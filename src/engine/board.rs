@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::desk::Desk;
 use super::handle::{ActionView, AppView, Handle, Health};
+use super::next;
 use crate::catalogue::fact::Scope;
 use crate::catalogue::{Stack, resolve};
 use crate::guard::breaker::status;
@@ -62,7 +63,7 @@ fn view(desk: &Desk) -> AppView {
         unseen: desk.unseen_reason.clone(),
         plan: desk.plan.clone(),
         incidents: desk.incidents.clone(),
-        next: desk.next.clone(),
+        next: next::lines(desk, &now),
         heals: desk.heals.clone(),
         mutes: desk.mutes.clone(),
         approvals: desk

@@ -15,6 +15,7 @@ mod housekeeping;
 mod known_good;
 mod life;
 mod look;
+mod next;
 mod proposals;
 mod recover;
 mod requests;

@@ -70,7 +70,7 @@ fn cannot<E: std::error::Error + Send + Sync + 'static>(
 pub struct Loaded {
     pub settings: Settings,
     pub catalogue: Catalogue,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<config::Warning>,
 }
 
 /// Reads configuration and stack files.
@@ -81,7 +81,6 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
     let catalogue = stacks::read(&paths.stacks_dir, paths.daemon_uid)?;
     let names: BTreeSet<_> = catalogue.stacks().map(|stack| stack.name.clone()).collect();
     let (settings, warnings) = config::load(paths, &config::environment(), Some(&names))?;
-    let warnings = warnings.iter().map(ToString::to_string).collect();
     Ok(Loaded {
         settings,
         catalogue,
@@ -95,9 +94,7 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
 /// Why it did not start, or had to end.
 pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let loaded = load(&paths)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_all(&loaded.warnings);
     let settings = Arc::new(loaded.settings);
     let metrics = Arc::new(Metrics::new().map_err(cannot("metrics cannot be made"))?);
     let progress = Arc::new(Progress::new());
@@ -196,7 +193,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                         }
                         Err(error) => {
                             metrics.reloaded(Success::Failed);
-                            tracing::error!(reason = %error, "configuration refused");
+                            log_refusal(&error);
                         }
                     }
                     sd::ready(&status(present.apps.len()));
@@ -228,6 +225,43 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     ended
 }
 
+/// Each warning is a record of its own: a record is one line.
+fn warn_all(warnings: &[config::Warning]) {
+    for warning in warnings {
+        let (reason, hint) = warning.0.lines();
+        tracing::warn!(%reason, hint, "configuration warning");
+    }
+}
+
+/// Logs why a configuration is not taken: one record for each thing that is wrong, so that every one can be read.
+pub fn log_refusal(error: &ServiceError) {
+    match error {
+        ServiceError::Config(errors) => {
+            for problem in &errors.0 {
+                let (reason, hint) = problem.lines();
+                tracing::error!(%reason, hint, "configuration refused");
+            }
+        }
+        ServiceError::Stacks(_) | ServiceError::Start { .. } | ServiceError::Engine(_) => {
+            for reason in chain(error).lines().filter(|line| !line.is_empty()) {
+                tracing::error!(reason = reason.trim(), "configuration refused");
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
 async fn drop_result<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {
     if let Err(error) = work.await {
         tracing::error!(reason = %error, "a server of the daemon ended");
@@ -242,9 +276,7 @@ async fn reload(
     access: &watch::Sender<Arc<Access>>,
 ) -> Result<Arc<Settings>, ServiceError> {
     let loaded = load(paths)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_all(&loaded.warnings);
     for key in present.needs_restart(&loaded.settings) {
         tracing::warn!(key, "this setting takes effect at the next restart");
     }

@@ -282,6 +282,10 @@ fn headline(record: &Record) -> String {
         line.push_str(": ");
         line.push_str(reason);
     }
+    if let Some(hint) = field("hint") {
+        line.push_str("; hint: ");
+        line.push_str(hint);
+    }
     line
 }
 
