@@ -144,7 +144,7 @@ pub enum Command {
     },
     /// Ends a mute.
     Unmute { app: String, check: String },
-    /// Shows the healing modes and where they come from, sets one, or clears one that was set.
+    /// Shows the healing modes and where they come from, or sets or clears one.
     ///
     /// What is said of an application counts before what is said of everything, and in each what was set at run time
     /// before what is configured; nothing goes above `max_mode`.

@@ -11,6 +11,7 @@ use crate::catalogue::step::StepSource;
 use crate::config::{Advice, Paths, RootNeeds, Users, check, places};
 use crate::model::action::Identity;
 use crate::model::app::App;
+use crate::model::counted;
 use crate::service::{self, Loaded, ServiceError};
 use crate::telemetry::redact::escape;
 
@@ -154,10 +155,7 @@ fn text(found: &Found) -> String {
             writeln!(text, "{indent}{added}").ok();
         }
     }
-    let count = match found.applications.len() {
-        1 => "1 application".to_owned(),
-        count => format!("{count} applications"),
-    };
+    let count = counted(found.applications.len() as u64, "application");
     let verdict = if found.fine {
         format!("{} is valid: {count}\n", escape(&found.file))
     } else {

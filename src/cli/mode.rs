@@ -32,8 +32,10 @@ enum What {
 /// When they are none of these, or say two things at once.
 pub(super) fn wanted(words: &[String], app: Option<&str>, clear: bool) -> Result<Wanted, CliError> {
     let (first, second) = (words.first(), words.get(1));
-    // Names of applications have no capitals, modes have nothing else.
-    let is_mode = |word: &str| word.chars().any(char::is_uppercase);
+    // Names of applications have no capitals, modes have nothing else; one in small letters is a slip, not a name.
+    let is_mode = |word: &str| {
+        word.chars().any(char::is_uppercase) || word.to_uppercase().parse::<HealingMode>().is_ok()
+    };
     let (named, mode) = match (first, second) {
         (None, _) => (None, None),
         (Some(word), None) if is_mode(word) => (None, Some(word)),
@@ -214,6 +216,7 @@ mod tests {
             ("shop", Some("blog"), false),
             ("Shop", None, false),
             ("shop full_auto", None, false),
+            ("semi_auto", None, false),
         ] {
             let error = wanted(&words(text), app, clear).unwrap_err();
             assert_eq!(error.exit, code::USAGE, "{text} {app:?}");

@@ -17,6 +17,7 @@ use crate::engine::{Engine, EngineError, Outside, Setup};
 use crate::guard::mode::Modes;
 use crate::host::LocalHost;
 use crate::host::local::Launch;
+use crate::model::counted;
 use crate::model::id::IdMaker;
 use crate::model::name::HostName;
 use crate::model::time::Moment;
@@ -170,7 +171,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             sd::feed_watchdog(clock.as_ref(), &progress, interval).await;
         }));
     }
-    let status = |count: usize| format!("watching {count} applications");
+    let status = |count: usize| format!("watching {}", counted(count as u64, "application"));
     sd::ready(&status(setup.apps.len()));
     tracing::info!(apps = setup.apps.len(), "daemon ready");
 

@@ -1,4 +1,4 @@
-//! Plain PHP: both actions of its stack.
+//! Plain PHP: every action of its stack.
 
 use std::fs;
 use std::io::Write as _;
@@ -30,6 +30,14 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o664);
     loose_mode(&config, 0o640);
     before.assert_same(&hash_tree(&app.path, &["logs"]));
+
+    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
+    let env = app.path.join(".env");
+    for ruined in ["", "APP_NAME=\"cut o"] {
+        fs::write(&env, ruined).unwrap();
+        scene.heals_alone("php", "restore_env");
+        before.assert_same(&hash_tree(&app.path, &["logs"]));
+    }
 
     // A log has grown, and a process has it open: its end stays, in its inode.
     let log = &app.error_log;

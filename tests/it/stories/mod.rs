@@ -9,5 +9,6 @@ mod hold;
 mod patience;
 mod person;
 mod time;
+mod told;
 mod undo;
 mod unknown;
