@@ -156,11 +156,12 @@ pub(super) async fn resume(
 ) -> Result<Output, CliError> {
     let scope = scope_of(scope)?;
     let status: Status = client.get("/status", &[]).await?;
-    is_held(&status, &scope)?;
-    let undo = if keep || undo {
-        undo
-    } else {
-        decide(client, &scope).await?
+    let undo = match is_held(&status, &scope) {
+        // With a reason the daemon refuses, for it looks at the caller's role first.
+        Err(_) if why.reason.is_some() => undo,
+        Err(refusal) => return Err(refusal),
+        Ok(()) if keep || undo => undo,
+        Ok(()) => decide(client, &scope).await?,
     };
     let request = ResumeRequest {
         scope,

@@ -22,6 +22,16 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &table, "");
     scene.adopted("php");
 
+    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
+    let env = app.path.join(".env");
+    let whole = fs::read(&env).unwrap();
+    for ruined in ["", "APP_NAME=\"cut o"] {
+        fs::write(&env, ruined).unwrap();
+        scene.heals_alone("php", "restore_env");
+        assert_eq!(fs::read(&env).unwrap(), whole);
+        assert_eq!(fs::metadata(&env).unwrap().mode() & 0o7777, 0o640);
+    }
+
     // Everybody can write a file that runs as code: exactly that bit goes.
     let config = app.path.join("config.php");
     let before = hash_tree(&app.path, &["logs"]);
@@ -30,14 +40,6 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o664);
     loose_mode(&config, 0o640);
     before.assert_same(&hash_tree(&app.path, &["logs"]));
-
-    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
-    let env = app.path.join(".env");
-    for ruined in ["", "APP_NAME=\"cut o"] {
-        fs::write(&env, ruined).unwrap();
-        scene.heals_alone("php", "restore_env");
-        before.assert_same(&hash_tree(&app.path, &["logs"]));
-    }
 
     // A log has grown, and a process has it open: its end stays, in its inode.
     let log = &app.error_log;
