@@ -63,8 +63,13 @@ pub fn is_ruined(name: &str, text: &[u8], known: Option<&[u8]>, dialect: Dialect
     let is_php = |text: &[u8]| text.windows(2).any(|pair| pair == b"<?");
     let had = |holds: &dyn Fn(&[u8]) -> bool| known.is_none_or(holds);
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    match (dialect, extension) {
-        (Dialect::Opaque, "json" | "lock") => !is_json(text) && had(&is_json),
+    // Of the files called `….lock` only composer's is surely JSON.
+    let kind = match name {
+        "composer.lock" => "json",
+        _ => extension,
+    };
+    match (dialect, kind) {
+        (Dialect::Opaque, "json") => !is_json(text) && had(&is_json),
         (Dialect::Opaque, "php") => !is_php(text) && had(&is_php),
         (Dialect::Opaque, _) => false,
         (Dialect::PhpEnv | Dialect::NodeEnv | Dialect::WpConfig, _) => {

@@ -82,6 +82,14 @@ fn an_emptied_or_unparsable_text_is_ruined() {
             Opaque,
             true,
         ),
+        (
+            "yarn's",
+            "yarn.lock",
+            b"# yarn\na@1:\n",
+            None,
+            Opaque,
+            false,
+        ),
         ("another kind", "x.txt", b"x", Some(b"y"), Opaque, false),
         (
             "wp",
