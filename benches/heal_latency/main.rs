@@ -191,6 +191,7 @@ async fn lay(folder: &Path) -> Result<Laid, Failure> {
         modes: Modes {
             mode: HealingMode::SemiAuto,
             max_mode: HealingMode::FullAuto,
+            is_own: true,
         },
     };
     Ok(Laid { setup, world, log })

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use healerd::config::Paths;
+use healerd::service::ServiceError;
 use healerd::{cli, demo, service, telemetry};
 
 #[derive(Debug, Parser)]
@@ -80,12 +81,20 @@ async fn daemon(paths: Paths) -> ExitCode {
     }
     match service::run(paths).await {
         Ok(()) => ExitCode::SUCCESS,
+        // In the log alone, where the journal reads standard error: every line once.
+        Err(error @ (ServiceError::Config(_) | ServiceError::Stacks(_))) => {
+            service::log_refusal(&error);
+            tracing::error!(
+                reason = "its configuration is refused",
+                hint = "`healerd check-config` shows all of it",
+                "healerd ends"
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => {
-            tracing::error!(reason = %error, "healerd ends");
-            cli::output::fail(
-                &error,
-                "`healerd check-config` tells what is wrong with the configuration",
-            )
+            let told: &dyn std::error::Error = &error;
+            tracing::error!(reason = told, "healerd ends");
+            cli::output::fail(&error, "see the log for what came before")
         }
     }
 }

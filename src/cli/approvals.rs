@@ -3,9 +3,9 @@
 //! Whoever approves has seen what the digest covers: without a digest on the command line the whole proposal is shown,
 //! and the digest that is sent is that of what was shown, so that anything changed in between is refused as stale.
 
-use super::args::{Confirm, Reason};
+use super::args::Confirm;
 use super::client::Client;
-use super::output::{CliError, Output};
+use super::output::{CliError, Output, tell};
 use super::{ask, ids, table};
 use crate::control::wire::{Approval, ApproveRequest, ReasonRequest};
 use std::fmt::Write as _;
@@ -63,11 +63,19 @@ pub(super) async fn reject(
     client: &Client,
     json: bool,
     id: &str,
-    why: &Reason,
+    confirm: &Confirm,
 ) -> Result<Output, CliError> {
     let seen = find(client, id).await?;
+    if !confirm.yes {
+        // To reject is the safe choice, so that nobody needs to be there to confirm it.
+        if ask::is_interactive() {
+            ask::confirm(&preview(&seen), "Reject this?", "")?;
+        } else if !json {
+            tell(&preview(&seen));
+        }
+    }
     let request = ReasonRequest {
-        reason: ask::reason(why)?,
+        reason: ask::reason(&confirm.why)?,
     };
     let approval: Approval = client
         .post(&format!("/approvals/{}/reject", seen.approval_id), &request)

@@ -44,6 +44,14 @@ pub(super) fn exit_of(results: &[CheckResult]) -> u8 {
     if is_bad { code::UNHEALTHY } else { code::FINE }
 }
 
+/// Its health, and whether it is held: the one hides nothing of the other.
+pub(super) fn health(app: &ApplicationSummary) -> String {
+    match &app.held {
+        Some(_) => format!("{} (held)", app.health),
+        None => app.health.clone(),
+    }
+}
+
 /// A table of applications.
 pub(super) fn list<'a>(apps: impl Iterator<Item = &'a ApplicationSummary>) -> String {
     table::rows(
@@ -57,7 +65,7 @@ pub(super) fn list<'a>(apps: impl Iterator<Item = &'a ApplicationSummary>) -> St
             };
             [
                 app.application_id.clone(),
-                app.health.clone(),
+                health(app),
                 app.healing_mode.to_string(),
                 app.circuit_breaker_state.to_string(),
                 app.stack.clone(),
@@ -102,7 +110,8 @@ pub(super) fn results(results: &[CheckResult]) -> String {
 
 fn checks_text(app: &Application) -> String {
     let mut text = table::fields([
-        ("health", Some(app.summary.health.clone())),
+        ("health", Some(health(&app.summary))),
+        ("held", app.summary.held.as_ref().map(super::hold::one)),
         ("looked", app.summary.looked.clone()),
         ("cannot be seen", app.summary.unseen.clone()),
         ("next look", table::some(&app.due)),

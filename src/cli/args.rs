@@ -52,6 +52,8 @@ pub enum Command {
         all: bool,
     },
     /// Shows the whole of a proposal, and approves it.
+    ///
+    /// The reason must have at least 10 characters, where `[approval] reason_characters_min` says nothing else.
     Approve {
         id: String,
         /// The digest that was seen; anything that changed since makes it stale.
@@ -60,11 +62,11 @@ pub enum Command {
         #[command(flatten)]
         confirm: Confirm,
     },
-    /// Rejects a proposal; it is not made again for a while.
+    /// Shows the whole of a proposal, and rejects it; it is not made again for a while.
     Reject {
         id: String,
         #[command(flatten)]
-        why: Reason,
+        confirm: Confirm,
     },
     /// Shows an application's circuit breaker, or does something to it.
     Breaker {
@@ -142,13 +144,21 @@ pub enum Command {
     },
     /// Ends a mute.
     Unmute { app: String, check: String },
-    /// Shows the healing modes, or sets one.
+    /// Shows the healing modes and where they come from, or sets or clears one.
+    ///
+    /// What is said of an application counts before what is said of everything, and in each what was set at run time
+    /// before what is configured; nothing goes above `max_mode`.
     Mode {
-        /// `MANUAL`, `SEMI_AUTO` or `FULL_AUTO`.
-        mode: Option<String>,
-        /// Only for this application; else for everything.
+        /// An application, a mode (`MANUAL`, `SEMI_AUTO`, `FULL_AUTO`), or both; without an application a mode is set
+        /// for everything.
+        #[arg(value_name = "APP|MODE", num_args = 0..=2)]
+        words: Vec<String>,
+        /// The application, as another way to name it.
         #[arg(long)]
         app: Option<String>,
+        /// Lifts what was set at run time; what is configured counts again.
+        #[arg(long)]
+        clear: bool,
         #[command(flatten)]
         why: Reason,
     },
@@ -426,6 +436,9 @@ mod tests {
             "healerctl decide 01jd keep",
             "healerctl audit verify state.db",
             "healerctl mode MANUAL --app shop",
+            "healerctl mode shop --clear --reason x",
+            "healerctl mode shop FULL_AUTO",
+            "healerctl mode --clear",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap();
         }

@@ -91,14 +91,23 @@ struct Going<'a> {
 
 /// Goes back exactly as the shown preview says.
 async fn rollback(client: &Client, json: bool, going: Going<'_>) -> Result<Output, CliError> {
+    let mut query = vec![("exact", going.exact.to_string())];
+    query.extend(going.only.iter().map(|path| ("only", path.clone())));
+    let seen: RollbackPreview = client
+        .get(&format!("{}/preview", going.path), &query)
+        .await?;
+    if seen.changes.is_empty() {
+        // No heal is made of nothing; only what cannot be brought back is a failure.
+        let code = if seen.blocked.is_empty() {
+            code::FINE
+        } else {
+            code::FAILED
+        };
+        return Ok(Output::of(json, &seen, || preview(&seen)).exit(code));
+    }
     let digest = if let Some(digest) = going.digest {
         digest.to_owned()
     } else {
-        let mut query = vec![("exact", going.exact.to_string())];
-        query.extend(going.only.iter().map(|path| ("only", path.clone())));
-        let seen: RollbackPreview = client
-            .get(&format!("{}/preview", going.path), &query)
-            .await?;
         if !going.confirm.yes {
             ask::confirm(
                 &preview(&seen),
@@ -193,9 +202,9 @@ fn preview(seen: &RollbackPreview) -> String {
     if seen.changes.is_empty() {
         let is_same = seen.kept_newer_shared.is_empty() && seen.blocked.is_empty();
         text.push_str(if is_same {
-            "Everything is as in the backup already.\n"
+            "Nothing differs from the backup; nothing was done.\n"
         } else {
-            "Nothing would change.\n"
+            "Nothing would change; nothing was done.\n"
         });
     }
     text

@@ -7,6 +7,7 @@ use super::{ask, ids, table};
 use crate::control::wire::{
     BreakerStatus, BreakerTransition, ForceRequest, ForceState, ReasonRequest,
 };
+use crate::model::counted;
 use crate::model::name::AppName;
 
 /// Shows it, or does something to it.
@@ -64,7 +65,7 @@ fn status_text(status: &BreakerStatus) -> String {
         ("resets at", status.circuit_breaker_reset_at.clone()),
         (
             "remaining",
-            (status.remaining_minutes > 0).then(|| format!("{} minutes", status.remaining_minutes)),
+            (status.remaining_minutes > 0).then(|| counted(status.remaining_minutes, "minute")),
         ),
         (
             "can heal",

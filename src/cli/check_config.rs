@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{CliError, Output, code};
-use crate::config::{Advice, Paths, check};
+use crate::catalogue::step::StepSource;
+use crate::config::{Advice, Paths, RootNeeds, Users, check, places};
+use crate::model::action::Identity;
+use crate::model::app::App;
+use crate::model::counted;
 use crate::service::{self, Loaded, ServiceError};
 use crate::telemetry::redact::escape;
 
@@ -66,7 +70,12 @@ fn problems(error: &ServiceError) -> String {
 }
 
 fn found(paths: &Paths, loaded: &Loaded) -> Found {
-    let advice = check(&loaded.settings, paths.daemon_uid);
+    let mut advice = check(&loaded.settings, paths.daemon_uid, &|app| {
+        root_needs(loaded, app)
+    });
+    if let Ok(users) = Users::read(&paths.passwd, &paths.group) {
+        advice.splice(0..0, places(&loaded.settings, &users));
+    }
     Found {
         file: paths.file.display().to_string(),
         applications: loaded
@@ -75,7 +84,7 @@ fn found(paths: &Paths, loaded: &Loaded) -> Found {
             .keys()
             .map(ToString::to_string)
             .collect(),
-        warnings: loaded.warnings.clone(),
+        warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
         fine: !advice.iter().any(is_refusal),
         advice: advice
             .into_iter()
@@ -86,6 +95,31 @@ fn found(paths: &Paths, loaded: &Loaded) -> Found {
             })
             .collect(),
     }
+}
+
+/// What the stack of an app would do as root. Which stack an `auto` is, is not known here: it may be any.
+fn root_needs(loaded: &Loaded, app: &App) -> RootNeeds {
+    let Some(stack) = loaded.catalogue.get(&app.stack) else {
+        return RootNeeds {
+            files: true,
+            units: Vec::new(),
+        };
+    };
+    let mut needs = RootNeeds::default();
+    let actions = stack.actions.iter();
+    for action in actions.filter(|action| action.identity == Identity::Root) {
+        for step in action.steps.iter().chain(&action.finally) {
+            if matches!(step, StepSource::RestartUnit { .. }) {
+                // The stacks take the unit's name from this value of the app.
+                needs.units.extend(app.vars.get("unit").cloned());
+            } else {
+                needs.files = true;
+            }
+        }
+    }
+    needs.units.sort();
+    needs.units.dedup();
+    needs
 }
 
 fn is_refusal(advice: &Advice) -> bool {
@@ -121,10 +155,7 @@ fn text(found: &Found) -> String {
             writeln!(text, "{indent}{added}").ok();
         }
     }
-    let count = match found.applications.len() {
-        1 => "1 application".to_owned(),
-        count => format!("{count} applications"),
-    };
+    let count = counted(found.applications.len() as u64, "application");
     let verdict = if found.fine {
         format!("{} is valid: {count}\n", escape(&found.file))
     } else {

@@ -102,6 +102,15 @@ fn dry_text(would: &DryRun) -> String {
         ("risk", Some(would.risk_level.to_string())),
         ("mode", Some(would.healing_mode.to_string())),
         ("runs as", Some(would.identity.clone())),
+        (
+            "held",
+            would.held.as_ref().map(|hold| {
+                format!(
+                    "{}; what a person asks for runs all the same",
+                    super::hold::one(hold)
+                )
+            }),
+        ),
     ]);
     text.push_str(&table::list("steps", would.steps.clone()));
     text.push_str(&table::list("may write", would.write_set.clone()));
@@ -145,6 +154,7 @@ mod tests {
             risk_level: Risk::Medium,
             healing_mode: HealingMode::SemiAuto,
             identity: "app".to_owned(),
+            held: None,
             steps: vec!["set bits: remove o+w of config.php".to_owned()],
             write_set: vec!["metadata config.php".to_owned()],
             denials: vec!["Circuit breaker is open. Too many consecutive failures (3).".to_owned()],

@@ -4,7 +4,7 @@ use super::args::{Choice, Reason, Which};
 use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids, table};
-use crate::control::wire::{DecideRequest, Heal, UndoReport};
+use crate::control::wire::{DecideRequest, Heal, Hold, UndoReport};
 use std::fmt::Write as _;
 
 /// Lists heals.
@@ -82,6 +82,15 @@ fn by(heal: &Heal) -> String {
     }
 }
 
+/// What a hold means for this heal.
+fn under_hold(heal: &Heal, hold: &Hold) -> String {
+    let means = match heal.details.origin.as_str() {
+        "requested" | "rollback" => "a person asked for this, so it runs all the same",
+        _ => "it waits for the resume, once what is running has ended",
+    };
+    format!("{}; {means}", super::hold::one(hold))
+}
+
 /// All about one.
 pub(super) fn whole(heal: &Heal) -> String {
     let details = &heal.details;
@@ -97,6 +106,10 @@ pub(super) fn whole(heal: &Heal) -> String {
         ("mode", Some(heal.healing_mode.to_string())),
         ("breaker", Some(heal.circuit_breaker_state.to_string())),
         ("by", Some(by(heal))),
+        (
+            "held",
+            details.held.as_ref().map(|hold| under_hold(heal, hold)),
+        ),
         (
             "trial",
             details.trial.then(|| "of the half-open breaker".to_owned()),

@@ -155,10 +155,13 @@ pub(super) async fn resume(
     why: &Reason,
 ) -> Result<Output, CliError> {
     let scope = scope_of(scope)?;
-    let undo = if keep || undo {
-        undo
-    } else {
-        decide(client, &scope).await?
+    let status: Status = client.get("/status", &[]).await?;
+    let undo = match is_held(&status, &scope) {
+        // With a reason the daemon refuses, for it looks at the caller's role first.
+        Err(_) if why.reason.is_some() => undo,
+        Err(refusal) => return Err(refusal),
+        Ok(()) if keep || undo => undo,
+        Ok(()) => decide(client, &scope).await?,
     };
     let request = ResumeRequest {
         scope,
@@ -170,23 +173,42 @@ pub(super) async fn resume(
     Ok(super::done(json, &done))
 }
 
+/// Refuses before anything is asked where there is nothing to resume, and names what is held.
+fn is_held(status: &Status, scope: &str) -> Result<(), CliError> {
+    let observing = scope == "all" && status.observing.is_some();
+    if observing || status.holds.iter().any(|hold| hold.scope == scope) {
+        return Ok(());
+    }
+    let error = |message: String| CliError::new(code::FAILED, "not_held", message);
+    let Some(first) = status.holds.first() else {
+        return Err(error(format!(
+            "there is no hold of `{scope}`; nothing is held at all"
+        )));
+    };
+    let held: Vec<String> = status.holds.iter().map(one).collect();
+    Err(error(format!(
+        "there is no hold of `{scope}`. What is held: {}",
+        held.join("; ")
+    ))
+    .hint(format!(
+        "name the hold's own scope: `healerctl resume {}`",
+        first.scope
+    )))
+}
+
 /// Keep or undo only matters where a heal is frozen; then it is asked.
 async fn decide(client: &Client, scope: &str) -> Result<bool, CliError> {
     let heals: Vec<Heal> = client.get("/heals", &[("open", "true".to_owned())]).await?;
     let frozen: Vec<Heal> = heals
         .into_iter()
-        .filter(|heal| match scope.split_once(':') {
-            Some(("app", app)) => heal.application_id == app,
-            Some(("host", host)) => heal.details.host == host,
-            _ => true,
-        })
+        .filter(|heal| is_frozen(heal, scope))
         .collect();
     if frozen.is_empty() {
         return Ok(false);
     }
     if !ask::is_interactive() {
         return Err(CliError::usage(format!(
-            "unfinished heals that may be frozen here: {}; what becomes of them was not said",
+            "unfinished heals that the hold has frozen: {}; what becomes of them was not said",
             frozen.len()
         ))
         .hint("add --keep to leave what they did, or --undo to take it back"));
@@ -199,6 +221,20 @@ async fn decide(client: &Client, scope: &str) -> Result<bool, CliError> {
     Ok(false)
 }
 
+/// Does a hold of this scope keep this heal from going on? Not what is over, and not what a person asked for, which
+/// runs under a hold.
+fn is_frozen(heal: &Heal, scope: &str) -> bool {
+    // A subdomain's heal is listed under its parent; the hold names the subdomain.
+    let app = heal.subdomain.as_ref().unwrap_or(&heal.application_id);
+    let covered = match scope.split_once(':') {
+        Some(("app", held)) => app == held,
+        Some(("host", held)) => heal.details.host == held,
+        _ => true,
+    };
+    let by_person = matches!(heal.details.origin.as_str(), "requested" | "rollback");
+    covered && !heal.details.ended && !by_person
+}
+
 /// `all`, `host:NAME`, `app:NAME`; a bare name is an application's.
 fn scope_of(text: &str) -> Result<String, CliError> {
     match text.split_once(':') {
@@ -209,6 +245,17 @@ fn scope_of(text: &str) -> Result<String, CliError> {
         Some(_) => Err(CliError::usage(format!("`{}` is no scope", escape(text)))
             .hint("use all, host:NAME or app:NAME")),
     }
+}
+
+/// One hold in a line.
+pub(super) fn one(hold: &Hold) -> String {
+    format!(
+        "{} by {} until {}: {}",
+        hold.scope,
+        hold.owner,
+        hold.until.as_deref().unwrap_or("a resume"),
+        hold.reason
+    )
 }
 
 /// A table of holds.
@@ -258,6 +305,43 @@ mod tests {
         };
         let error = under(&short, &"false".into(), &[]).await.unwrap_err();
         assert_eq!(error.exit, code::REFUSED);
+    }
+
+    #[test]
+    fn a_resume_without_a_hold_names_those_that_there_are() {
+        let mut status = super::super::made_up::status();
+        is_held(&status, "app:blog").unwrap();
+        is_held(&status, "all").unwrap(); // the daemon observes, and a resume ends that too
+        status.observing = None;
+        let error = is_held(&status, "all").unwrap_err();
+        assert!(error.message.contains("app:blog by ann(1000)"), "{error:?}");
+        assert!(error.hint.unwrap().contains("healerctl resume app:blog"));
+        status.holds.clear();
+        let error = is_held(&status, "all").unwrap_err();
+        assert!(error.message.contains("nothing is held"), "{error:?}");
+    }
+
+    #[test]
+    fn only_what_a_hold_freezes_is_asked_about() {
+        let mut heal = super::super::made_up::heal();
+        assert!(!is_frozen(&heal, "all"), "a person asked for it");
+        heal.details.origin = "unattended".to_owned();
+        for (scope, want) in [
+            ("all", true),
+            ("app:shop", true),
+            ("host:local", true),
+            ("app:blog", false),
+        ] {
+            assert_eq!(is_frozen(&heal, scope), want, "{scope}");
+        }
+        heal.subdomain = Some("blog".to_owned());
+        assert!(
+            is_frozen(&heal, "app:blog"),
+            "the subdomain is what is held"
+        );
+        assert!(!is_frozen(&heal, "app:shop"));
+        heal.details.ended = true;
+        assert!(!is_frozen(&heal, "app:blog"));
     }
 
     #[tokio::test]

@@ -27,8 +27,9 @@ pub(super) fn status() -> Status {
         health: BTreeMap::from([
             ("DOWN".to_owned(), 1),
             ("HEALTHY".to_owned(), 2),
-            ("HELD".to_owned(), 0),
+            ("HEALING".to_owned(), 0),
         ]),
+        applications_held: 1,
         incidents_open: 1,
         heals_running: 1,
         breakers_open: vec!["shop".to_owned()],
@@ -66,7 +67,9 @@ pub(super) fn apps() -> Vec<ApplicationSummary> {
         host: "local".to_owned(),
         stack: "php".to_owned(),
         health: health.to_owned(),
+        held: (name == "blog").then(|| status().holds.remove(0)),
         healing_mode: HealingMode::SemiAuto,
+        mode_origin: "configured".to_owned(),
         circuit_breaker_state: BreakerState::Closed,
         bad: bad.iter().map(|name| (*name).to_owned()).collect(),
         incidents_open: bad.len() as u64,
@@ -120,12 +123,13 @@ pub(super) fn heal() -> Heal {
             moved: "2026-11-24T03:00:05Z".to_owned(),
             ended: false,
             waits_for_person: false,
+            held: None,
             outcome: Some("done".to_owned()),
             reason: None,
             undo: None,
             journal: vec![JournalLine {
                 at: "2026-11-24T03:00:00Z".to_owned(),
-                event: "admitted".to_owned(),
+                event: "Admitted".to_owned(),
                 detail: None,
             }],
         },
@@ -134,7 +138,7 @@ pub(super) fn heal() -> Heal {
         backup_id: Some("01jd8a000000000000000000bb".to_owned()),
         circuit_breaker_state: BreakerState::Closed,
         heal_id: HEAL.to_owned(),
-        state: "verifying".to_owned(),
+        state: "Verifying".to_owned(),
     }
 }
 

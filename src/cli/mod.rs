@@ -25,6 +25,7 @@ mod ids;
 mod incidents;
 #[cfg(test)]
 mod made_up;
+pub mod mode;
 pub mod output;
 mod plan;
 pub mod policy;

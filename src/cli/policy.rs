@@ -66,9 +66,6 @@ struct Item {
     matched: MatchKind,
     checks: Vec<String>,
     reason: String,
-    alternatives: Vec<String>,
-    writes: Vec<String>,
-    estimate_seconds: u64,
 }
 
 /// Runs it.
@@ -165,9 +162,6 @@ fn item(item: PlanItem) -> Item {
         matched: item.matched,
         checks: item.checks.into_iter().map(String::from).collect(),
         reason: item.reason,
-        alternatives: item.alternatives.into_iter().map(String::from).collect(),
-        writes: item.writes,
-        estimate_seconds: item.estimate.as_secs(),
     }
 }
 

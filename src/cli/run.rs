@@ -133,7 +133,9 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
             digest,
             confirm,
         } => super::approvals::approve(client, json, &id, digest.as_deref(), &confirm).await,
-        Command::Reject { id, why } => super::approvals::reject(client, json, &id, &why).await,
+        Command::Reject { id, confirm } => {
+            super::approvals::reject(client, json, &id, &confirm).await
+        }
         Command::Breaker { app, command } => {
             super::breaker::run(client, json, &app, command.as_ref()).await
         }
@@ -173,8 +175,14 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
             why,
         } => super::stop::mute(client, json, &app, &check, &until, &why).await,
         Command::Unmute { app, check } => super::stop::unmute(client, json, &app, &check).await,
-        Command::Mode { mode, app, why } => {
-            super::stop::mode(client, json, mode.as_deref(), app.as_deref(), &why).await
+        Command::Mode {
+            words,
+            app,
+            clear,
+            why,
+        } => {
+            let wanted = super::mode::wanted(&words, app.as_deref(), clear)?;
+            super::mode::run(client, json, &wanted, &why).await
         }
         Command::Events => super::events::run(client, json).await,
         Command::Audit {

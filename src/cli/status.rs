@@ -9,6 +9,7 @@ use super::incidents;
 use super::output::{CliError, Output, code};
 use super::{approvals, table};
 use crate::control::wire::{ApplicationSummary, Approval, Heal, Incident, Status};
+use crate::model::counted;
 use crate::telemetry::redact::escape;
 
 /// Most applications that are named; the sick ones come first.
@@ -106,10 +107,7 @@ fn text(seen: &Seen) -> String {
 }
 
 fn health(status: &Status) -> String {
-    let mut words = vec![match status.applications {
-        1 => "1 application".to_owned(),
-        count => format!("{count} applications"),
-    }];
+    let mut words = vec![counted(status.applications, "application")];
     words.extend(
         status
             .health
@@ -117,6 +115,9 @@ fn health(status: &Status) -> String {
             .filter(|(_, count)| **count > 0)
             .map(|(word, count)| format!("{count} {}", escape(word))),
     );
+    if status.applications_held > 0 {
+        words.push(format!("{} held", status.applications_held));
+    }
     words.join(", ")
 }
 
@@ -144,11 +145,13 @@ mod tests {
         status.holds.clear();
         status.modes.clear();
         status.observing = None;
+        status.applications_held = 0;
         let seen = Seen {
             status,
             list: made_up::apps()
                 .into_iter()
                 .filter(|app| app.health == "HEALTHY")
+                .map(|app| ApplicationSummary { held: None, ..app })
                 .collect(),
             incidents: Vec::new(),
             heals: Vec::new(),

@@ -33,6 +33,29 @@ pub struct Advice {
     pub lines: String,
 }
 
+/// What root operations the actions of an app's stack hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootNeeds {
+    /// Giving files back to the app's user, and mending modes as root.
+    pub files: bool,
+    /// Units that are restarted.
+    pub units: Vec<String>,
+}
+
+impl RootNeeds {
+    /// In words; `None`: nothing.
+    fn work(&self, app: &App) -> Option<String> {
+        let mut work = Vec::new();
+        if self.files {
+            work.push(format!("give files back to `{}`, mend modes", app.user));
+        }
+        if !self.units.is_empty() {
+            work.push(format!("restart {}", self.units.join(", ")));
+        }
+        (!work.is_empty()).then(|| work.join("; "))
+    }
+}
+
 fn advice(weight: Weight, text: String) -> Advice {
     Advice {
         weight,
@@ -42,8 +65,13 @@ fn advice(weight: Weight, text: String) -> Advice {
 }
 
 /// Judges settings for a daemon that runs as `daemon_uid`. Groups count as one person each, for who is in them is the
-/// directory's matter.
-pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
+/// directory's matter. `root_needs` tells what the stack of an app would do as root; for an app whose stack holds nothing
+/// of the kind there is no line to add.
+pub fn check(
+    settings: &Settings,
+    daemon_uid: u32,
+    root_needs: &dyn Fn(&App) -> RootNeeds,
+) -> Vec<Advice> {
     let mut said = Vec::new();
     if settings.apps.is_empty() {
         said.push(advice(
@@ -97,28 +125,32 @@ pub fn check(settings: &Settings, daemon_uid: u32) -> Vec<Advice> {
             ),
         ));
     }
-    said.extend(hosts(settings));
+    said.extend(hosts(settings, root_needs));
     for app in settings
         .apps
         .values()
         .filter(|app| !settings.hosts.contains_key(&app.host))
     {
+        let needs = root_needs(app);
+        let Some(work) = needs.work(app) else {
+            continue;
+        };
         said.push(Advice {
             weight: Weight::Note,
             text: format!(
-                "root operations for app `{}` (give files back to `{}`, mend modes) run only with these lines in {}",
+                "root operations for app `{}` ({}) run only with these lines in {}",
                 app.name,
-                app.user,
+                work,
                 settings.daemon.agent_allow.display()
             ),
-            lines: allow_lines(app),
+            lines: allow_lines(app, &needs),
         });
     }
     said
 }
 
 /// What is missing for hosts that are reached by SSH, and for the apps on them.
-fn hosts(settings: &Settings) -> Vec<Advice> {
+fn hosts(settings: &Settings, root_needs: &dyn Fn(&App) -> RootNeeds) -> Vec<Advice> {
     let mut said = Vec::new();
     for (name, host) in &settings.hosts {
         let ssh = &host.ssh;
@@ -156,27 +188,31 @@ fn hosts(settings: &Settings) -> Vec<Advice> {
             ));
         }
         for app in apps {
+            let needs = root_needs(app);
+            let Some(work) = needs.work(app) else {
+                continue;
+            };
             said.push(match &ssh.r#become {
                 None => advice(
                     Weight::Note,
                     format!(
                         "root operations for app `{}` are off, since host `{name}` has no `become`; \
-                         with `become = \"sudo\"` it could give files back to `{}` and mend modes",
-                        app.name, app.user
+                         with `become = \"sudo\"` it could {work}",
+                        app.name
                     ),
                 ),
                 Some(root) => Advice {
                     weight: Weight::Note,
                     text: format!(
-                        "root operations for app `{}` on host `{name}` run only with these lines in its sudoers (visudo) \
-                         and in its {ALLOW_FILE}, and with {} there, root's own",
+                        "root operations for app `{}` on host `{name}` ({work}) run only with these lines in its sudoers \
+                         (visudo) and in its {ALLOW_FILE}, and with {} there, root's own",
                         app.name,
                         root.program.display()
                     ),
                     lines: format!(
                         "{}\n\n{}",
                         root.sudoers_line(&ssh.target.address.user),
-                        allow_lines(app)
+                        allow_lines(app, &needs)
                     ),
                 },
             });
@@ -235,16 +271,22 @@ fn approvers(settings: &Settings) -> Vec<Advice> {
     said
 }
 
-/// The lines for one application: owner and modes below its roots.
-fn allow_lines(app: &App) -> String {
+/// The lines for one application: owner and modes below its roots, and its units.
+fn allow_lines(app: &App, needs: &RootNeeds) -> String {
     let mut lines = String::new();
-    for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
-        // Debug of a text is a TOML basic string for all that a checked path can hold.
-        let written = write!(
-            lines,
-            "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
-            app.user
-        );
+    // Debug of a text is a TOML basic string for all that a checked path or a unit's name can hold.
+    if needs.files {
+        for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
+            let written = write!(
+                lines,
+                "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
+                app.user
+            );
+            debug_assert!(written.is_ok(), "writing to a text never fails");
+        }
+    }
+    for unit in &needs.units {
+        let written = write!(lines, "[[restart]]\nunit = {unit:?}\n\n");
         debug_assert!(written.is_ok(), "writing to a text never fails");
     }
     lines

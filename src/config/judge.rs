@@ -198,6 +198,7 @@ impl<'a> Judge<'a> {
             }
             made.mode = mode;
         }
+        made.mode_is_own = !at.is_empty() && scope.mode.is_some();
         made.mode = made.mode.min(made.max_mode);
         if let Some(names) = &scope.policy.always_ask {
             made.always_ask = self.names(&under(&["policy", "always_ask"]), names);

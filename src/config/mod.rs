@@ -12,6 +12,7 @@ mod host;
 mod input;
 mod judge;
 mod layers;
+mod places;
 mod policy;
 mod problem;
 mod settings;
@@ -29,7 +30,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use advice::{Advice, check};
+pub use advice::{Advice, RootNeeds, check};
+pub use places::places;
 pub use problem::{ConfigErrors, Place, Problem, Warning};
 pub use settings::{
     ControlSettings, DaemonSettings, HeartbeatSettings, MetricsSettings, NotifySettings, Role,

@@ -69,6 +69,15 @@ impl ConfigErrors {
     }
 }
 
+impl Problem {
+    /// Place, key and reason in one line, and what to do, for a record of the log.
+    pub fn lines(&self) -> (String, &str) {
+        let text = self.to_string();
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        (first, &self.remedy)
+    }
+}
+
 /// Something that is not wrong, and probably not meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning(pub Problem);

@@ -107,11 +107,12 @@ backend! {
         fn unmute(&self, app: &'a AppName, check: CheckName, person: Person) -> ();
         fn hold(&self, scope: Scope, reason: String, length: Option<Duration>, person: &'a Person) -> HoldId;
         fn resume(&self, scope: &'a Scope, undo: bool, reason: String, person: &'a Person) -> usize;
-        fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> ();
         fn scan_host(&self, host: &'a HostName) -> Offer;
         fn enrol_host(&self, host: &'a HostName, fingerprint: &'a str, keep: bool, person: &'a Person) -> ();
         fn forget_host(&self, host: &'a HostName, person: &'a Person) -> ();
         fn examine_host(&self, host: &'a HostName) -> Vec<Finding>;
+        fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> Vec<AppName>;
+        fn clear_mode(&self, app: Option<AppName>, reason: String, person: &'a Person) -> ();
         fn adopt(&self, host: &'a HostName, reason: String, person: &'a Person) -> ();
     }
 }

@@ -86,7 +86,9 @@ pub(super) fn summary(view: &AppView) -> wire::ApplicationSummary {
         host: view.host.to_string(),
         stack: view.stack.to_string(),
         health: view.health.as_str().to_owned(),
+        held: view.held.as_ref().map(hold),
         healing_mode: view.mode,
+        mode_origin: text(&view.mode_origin),
         circuit_breaker_state: view.breaker.circuit_breaker_state,
         bad: view
             .results
@@ -114,7 +116,6 @@ pub(super) fn application(view: &AppView, parent: Option<&AppName>) -> wire::App
         url: view.url.as_deref().map(text),
         user: text(&view.user),
         parent: parent.map(ToString::to_string),
-        mode_origin: text(&view.mode_origin),
         circuit_breaker: breaker(&view.breaker),
         checks: view.results.iter().map(check).collect(),
         plan: plan(view),
@@ -124,7 +125,6 @@ pub(super) fn application(view: &AppView, parent: Option<&AppName>) -> wire::App
             .map(|row| incident(row, Some(view)))
             .collect(),
         mutes: view.mutes.iter().map(mute).collect(),
-        held: view.held.as_ref().map(hold),
         due: view.due.to_text(),
     }
 }
@@ -173,9 +173,12 @@ pub(super) fn heal(heal: &Heal, view: Option<&AppView>, parent: Option<&AppName>
             .is_end()
             .then_some(matches!(heal.state, HealState::Cured { .. })),
         message: text(&heal.message),
-        details: details(heal),
+        details: details(heal, view),
         risk_level: heal.action.risk,
-        healing_mode: view.map_or(HealingMode::Manual, |view| view.mode),
+        healing_mode: heal
+            .mode
+            .or_else(|| view.map(|view| view.mode))
+            .unwrap_or(HealingMode::Manual),
         backup_id: heal.state.backup().map(|id| id.to_string()),
         circuit_breaker_state: view.map_or(BreakerState::Closed, |view| {
             view.breaker.circuit_breaker_state
@@ -185,7 +188,7 @@ pub(super) fn heal(heal: &Heal, view: Option<&AppView>, parent: Option<&AppName>
     }
 }
 
-fn details(heal: &Heal) -> wire::HealDetails {
+fn details(heal: &Heal, view: Option<&AppView>) -> wire::HealDetails {
     let (origin, person, approval) = match &heal.origin {
         Origin::Unattended => ("unattended", None, None),
         Origin::Requested(person) => ("requested", Some(person), None),
@@ -204,6 +207,10 @@ fn details(heal: &Heal) -> wire::HealDetails {
         moved: heal.moved.to_text(),
         ended: heal.state.is_end(),
         waits_for_person: waits_for_person(&heal.state),
+        held: view
+            .filter(|_| !heal.state.is_end())
+            .and_then(|view| view.held.as_ref())
+            .map(hold),
         outcome: heal
             .state
             .course()

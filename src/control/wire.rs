@@ -56,6 +56,8 @@ pub struct Status {
     pub applications: u64,
     /// Number of applications by health, every word of it.
     pub health: BTreeMap<String, u64>,
+    /// Number of applications under a hold, whatever their health.
+    pub applications_held: u64,
     pub incidents_open: u64,
     pub heals_running: u64,
     /// Applications whose breaker is not CLOSED.
@@ -119,9 +121,13 @@ pub struct ApplicationSummary {
     pub application_id: String,
     pub host: String,
     pub stack: String,
-    /// `HEALTHY`, `DEGRADED`, `DOWN`, `UNKNOWN`, `HEALING` or `HELD`.
+    /// `HEALTHY`, `DEGRADED`, `DOWN`, `UNKNOWN` or `HEALING`; whether it is held stands in `held`.
     pub health: String,
+    /// The hold that covers it.
+    pub held: Option<Hold>,
     pub healing_mode: HealingMode,
+    /// `configured`, `configured for everything`, or who set the mode at run time, when, and why.
+    pub mode_origin: String,
     pub circuit_breaker_state: BreakerState,
     /// Checks of the latest round that are WARN or FAIL.
     pub bad: Vec<String>,
@@ -145,15 +151,11 @@ pub struct Application {
     pub user: String,
     /// The application it is a subdomain of.
     pub parent: Option<String>,
-    /// `configured`, or who set the mode and why.
-    pub mode_origin: String,
     pub circuit_breaker: BreakerStatus,
     pub checks: Vec<CheckResult>,
     pub plan: Plan,
     pub incidents: Vec<Incident>,
     pub mutes: Vec<Mute>,
-    /// The hold that covers it.
-    pub held: Option<Hold>,
     /// When the next round is due.
     pub due: String,
 }
@@ -268,7 +270,7 @@ pub struct Heal {
     pub message: String,
     pub details: HealDetails,
     pub risk_level: Risk,
-    /// The application's present mode.
+    /// The mode that counted when it was admitted.
     pub healing_mode: HealingMode,
     pub backup_id: Option<String>,
     /// The application's present state.
@@ -300,6 +302,8 @@ pub struct HealDetails {
     pub ended: bool,
     /// Does it wait for `decide`?
     pub waits_for_person: bool,
+    /// The hold that covers its application while it is not over. What a person asked for runs under it.
+    pub held: Option<Hold>,
     /// How the action's steps ended: `done`, `failed`, `timed_out`, `cancelled` or `interrupted`.
     pub outcome: Option<String>,
     /// Why it was undone, kept, or not a cure.
@@ -349,6 +353,8 @@ pub struct DryRun {
     pub denials: Vec<String>,
     /// Whether a person would be asked first.
     pub requires_approval: bool,
+    /// The hold that covers the application; what a person asks for runs under it.
+    pub held: Option<Hold>,
 }
 
 /// What a rollback would do; confirmed by its digest.

@@ -301,7 +301,7 @@ fn reason(draft: &Draft<'_>, input: &DecisionInput<'_>, blocked: Option<&str>) -
         if let RaiseWhen::Hook(hook) = raise.when
             && raise.risk > draft.item.risk
         {
-            for part in ["; ", raise.risk.as_str(), " if ", hook.as_str()] {
+            for part in ["; ", raise.risk.as_str(), " if ", hook.says()] {
                 text.push_str(part);
             }
         }

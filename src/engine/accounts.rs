@@ -8,6 +8,7 @@ use crate::guard::bar::OUTSIDE;
 use crate::guard::breaker;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
+use crate::model::counted;
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
 use crate::model::id::{ApprovalId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
@@ -150,9 +151,9 @@ fn end(desk: &Desk, before: &Heal, heal: &Heal, mut changes: Changes, now: &Mome
     }
     if let HealState::UndoFailed { report, .. } = &heal.state {
         let reason = format!(
-            "undo of {} failed for {} paths; see heal {}",
+            "undo of {} failed for {}; see heal {}",
             heal.action.name,
-            report.failed.len(),
+            counted(report.failed.len() as u64, "path"),
             heal.id
         );
         let hold = Hold {

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::desk::Desk;
 use super::handle::{ActionView, AppView, Handle, Health};
+use super::next;
 use crate::catalogue::fact::Scope;
 use crate::catalogue::{Stack, resolve};
 use crate::guard::breaker::status;
@@ -49,7 +50,7 @@ fn view(desk: &Desk) -> AppView {
         path: desk.app.target.root.clone(),
         url: desk.app.url.clone(),
         user: desk.app.user.clone(),
-        health: health(desk, held.is_some()),
+        health: health(desk),
         mode,
         mode_origin,
         breaker: status::status(&desk.breaker, &desk.app.policy.breaker, &now),
@@ -62,7 +63,7 @@ fn view(desk: &Desk) -> AppView {
         unseen: desk.unseen_reason.clone(),
         plan: desk.plan.clone(),
         incidents: desk.incidents.clone(),
-        next: desk.next.clone(),
+        next: next::lines(desk, &now),
         heals: desk.heals.clone(),
         mutes: desk.mutes.clone(),
         approvals: desk
@@ -78,10 +79,7 @@ fn view(desk: &Desk) -> AppView {
 }
 
 /// One word, from the latest round alone; what could not be determined is kept apart from what is bad.
-fn health(desk: &Desk, held: bool) -> Health {
-    if held {
-        return Health::Held;
-    }
+fn health(desk: &Desk) -> Health {
     if desk
         .heals
         .iter()

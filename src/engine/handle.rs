@@ -439,7 +439,8 @@ impl Handle {
         Ok(count)
     }
 
-    /// Sets a mode at run time, for one app or for everything.
+    /// Sets a mode at run time, for one app or for everything. Gives the apps for which it does not count, because a
+    /// mode is set or configured for them alone.
     ///
     /// # Errors
     /// Unknown app, or above `max_mode`.
@@ -449,12 +450,37 @@ impl Handle {
         mode: HealingMode,
         reason: String,
         person: &Person,
+    ) -> Result<Vec<AppName>, OpError> {
+        if let Some(app) = &app {
+            self.app(app)?;
+        }
+        let for_all = app.is_none();
+        self.shared
+            .set_mode(&self.world, app, mode, &reason, &person.to_text())
+            .await?;
+        self.nudge_all();
+        Ok(if for_all {
+            self.shared.with_own_mode()
+        } else {
+            Vec::new()
+        })
+    }
+
+    /// Lifts a mode set at run time, for one app or for everything; what is configured counts again.
+    ///
+    /// # Errors
+    /// Unknown app, or none is set.
+    pub async fn clear_mode(
+        &self,
+        app: Option<AppName>,
+        reason: String,
+        person: &Person,
     ) -> Result<(), OpError> {
         if let Some(app) = &app {
             self.app(app)?;
         }
         self.shared
-            .set_mode(&self.world, app, mode, &reason, &person.to_text())
+            .clear_mode(&self.world, app, &reason, &person.to_text())
             .await?;
         self.nudge_all();
         Ok(())

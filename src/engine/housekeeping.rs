@@ -146,7 +146,7 @@ fn count(handle: &Handle, metrics: &Metrics) {
         (metrics::Health::Healthy, &[Health::Healthy][..]),
         (
             metrics::Health::Degraded,
-            &[Health::Degraded, Health::Healing, Health::Held],
+            &[Health::Degraded, Health::Healing],
         ),
         (metrics::Health::Down, &[Health::Down]),
         (metrics::Health::Unknown, &[Health::Unknown]),

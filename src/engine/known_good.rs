@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::desk::{Desk, EngineError};
 use crate::model::action::{RaiseHook, ResolvedAction};
-use crate::model::backup::BackupKind;
+use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::BackupId;
 use crate::model::{Digest, Pattern, TreePath};
-use crate::protect;
+use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::seam::{Login, Write};
 
 /// Names the contents of an action's `put` steps from the newest known-good snapshot, and raises its risk where a
@@ -99,31 +99,22 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         return Ok(());
     }
     desk.known_good_checked = Some(now.clone());
-    let request = protect::Protect {
-        id: BackupId::from_raw(desk.world.new_id()),
-        kind: BackupKind::KnownGood,
-        app: &desk.app,
-        login: Login::of_app(&desk.app),
-        heal: None,
-        action: None,
-        members,
-        base: Vec::new(),
-        limits: protect::Limits::new(&desk.app.policy.backup, 0),
+    let known = match desk.known_good {
+        Some(last) => desk.world.vault.manifest(last).await.ok(),
+        None => None,
     };
-    let backup = match protect::protect(&desk.world, &request).await {
-        Ok(backup) => backup,
+    let backup = match sound_snapshot(desk, known.as_ref(), members).await {
+        Ok(Some(backup)) => backup,
+        Ok(None) => return Ok(()),
         Err(error) => {
             tracing::warn!(app = %desk.app.name, reason = %error, "no known-good snapshot could be taken");
             return Ok(());
         }
     };
-    if let Some(last) = desk.known_good
-        && let Ok(known) = desk.world.vault.manifest(last).await
+    if let Some(known) = known
         && protect::same_contents(&known, backup.manifest())
     {
-        if let Err(error) = desk.world.vault.remove(backup.id()).await {
-            tracing::warn!(app = %desk.app.name, reason = %error, "a snapshot that changed nothing stays in the vault");
-        }
+        discard(desk, backup.id()).await;
         return Ok(());
     }
     let id = backup.id();
@@ -139,4 +130,53 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
     desk.known_good = Some(id);
     tracing::info!(app = %desk.app.name, backup = %id, "known-good snapshot taken");
     Ok(())
+}
+
+/// A snapshot in which every file is one. A ruined file leaves the one before in its place; where there is none before,
+/// it is left out, so that the others can be put back at least.
+async fn sound_snapshot(
+    desk: &Desk,
+    known: Option<&BackupManifest>,
+    mut members: Vec<WriteMember>,
+) -> Result<Option<VerifiedBackup>, ProtectError> {
+    // Once with everything, once without what is ruined.
+    for _ in 0..2 {
+        if members.is_empty() {
+            return Ok(None);
+        }
+        let request = protect::Protect {
+            id: BackupId::from_raw(desk.world.new_id()),
+            kind: BackupKind::KnownGood,
+            app: &desk.app,
+            login: Login::of_app(&desk.app),
+            heal: None,
+            action: None,
+            members: members.clone(),
+            base: Vec::new(),
+            limits: protect::Limits::new(&desk.app.policy.backup, 0),
+        };
+        let backup = protect::protect(&desk.world, &request).await?;
+        let ruined = protect::ruined(&desk.world, &desk.app, known, backup.manifest()).await?;
+        if ruined.is_empty() {
+            return Ok(Some(backup));
+        }
+        discard(desk, backup.id()).await;
+        let names: Vec<String> = ruined.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            app = %desk.app.name, reason = %format!("emptied or damaged: {}", names.join(", ")),
+            "a file does not become known-good"
+        );
+        if known.is_some() {
+            return Ok(None);
+        }
+        members.retain(|member| !names.contains(&member.pattern.to_string()));
+    }
+    Ok(None)
+}
+
+/// A snapshot that nobody needs.
+async fn discard(desk: &Desk, id: BackupId) {
+    if let Err(error) = desk.world.vault.remove(id).await {
+        tracing::warn!(app = %desk.app.name, reason = %error, "a snapshot that is not needed stays in the vault");
+    }
 }

@@ -17,6 +17,7 @@ mod known_good;
 mod life;
 mod look;
 mod network;
+mod next;
 mod proposals;
 mod recover;
 mod requests;
@@ -222,6 +223,7 @@ impl Engine {
             let modes = Modes {
                 mode: app.policy.mode,
                 max_mode: app.policy.max_mode,
+                is_own: app.policy.mode_is_own,
             };
             (
                 app.name.clone(),
@@ -524,6 +526,7 @@ pub async fn desk_by_hand(
         let modes = Modes {
             mode: app.policy.mode,
             max_mode: app.policy.max_mode,
+            is_own: app.policy.mode_is_own,
         };
         (
             app.name.clone(),

@@ -92,11 +92,8 @@ pub(super) async fn propose(desk: &mut Desk) -> Result<(), EngineError> {
             incident: incident.id,
             evidence,
         };
-        if let Some(approval) = create(desk, wish).await? {
-            desk.next.insert(
-                incident.id,
-                format!("{} waits for approval {}", item.action, approval.id),
-            );
+        if create(desk, wish).await?.is_some() {
+            desk.next.remove(&incident.id); // the approval itself says what comes next
         }
     }
     Ok(())
@@ -274,6 +271,34 @@ pub(super) fn is_rejected(desk: &Desk, action: &ActionName, evidence: &Evidence)
                 .as_ref()
                 .is_some_and(|ended| !now.is_past(ended, remember))
     })
+}
+
+/// How a proposal of this action on the same evidence ended lately, so that it is not made again.
+pub(super) fn ended_lately(
+    desk: &Desk,
+    action: &ActionName,
+    evidence: &Evidence,
+) -> Option<ApprovalState> {
+    let remember = desk.app.policy.approval.remember;
+    let now = desk.now();
+    desk.approvals
+        .iter()
+        .filter(|approval| {
+            matches!(
+                approval.state,
+                ApprovalState::Rejected | ApprovalState::Expired
+            )
+        })
+        .filter(|approval| {
+            approval.bound.action.name == *action && approval.bound.evidence == *evidence
+        })
+        .rfind(|approval| {
+            approval
+                .ended
+                .as_ref()
+                .is_some_and(|ended| !now.is_past(ended, remember))
+        })
+        .map(|approval| approval.state)
 }
 
 /// Is there a proposal already, or was one ended lately on the same evidence?

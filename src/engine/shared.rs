@@ -173,9 +173,19 @@ impl Shared {
         self.state().holds.clone()
     }
 
-    /// Modes set at run time.
+    /// Modes set at run time that have not yielded to a changed configuration.
     pub fn modes(&self) -> Vec<ModeOverride> {
-        self.state().modes.clone()
+        let state = self.state();
+        let configured = |set: &ModeOverride| match &set.app {
+            Some(app) => state.apps.get(app).map(|facts| facts.modes.mode),
+            None => state.global.map(|global| global.mode),
+        };
+        state
+            .modes
+            .iter()
+            .filter(|set| configured(set) == Some(set.configured))
+            .cloned()
+            .collect()
     }
 
     /// The hold that covers an app.
@@ -194,13 +204,39 @@ impl Shared {
             return (HealingMode::Manual, "unknown application".to_owned());
         };
         let (mode, set) = effective(app, facts.modes, global, &state.modes);
-        (
-            mode,
-            set.map_or_else(
-                || "configured".to_owned(),
-                |set| format!("set by {}: {}", set.owner, set.reason),
+        let origin = match set {
+            Some(set) => format!(
+                "set {}by {} at {}: {}",
+                if set.app.is_none() {
+                    "for everything "
+                } else {
+                    ""
+                },
+                set.owner,
+                set.since.to_text(),
+                set.reason
             ),
-        )
+            None if facts.modes.is_own => "configured".to_owned(),
+            None => "configured for everything".to_owned(),
+        };
+        (mode, origin)
+    }
+
+    /// Apps for which what is set for everything does not count, because something is said of them alone.
+    pub fn with_own_mode(&self) -> Vec<AppName> {
+        let state = self.state();
+        let set = |app: &AppName, facts: &AppFacts| {
+            state
+                .modes
+                .iter()
+                .any(|set| set.app.as_ref() == Some(app) && set.configured == facts.modes.mode)
+        };
+        state
+            .apps
+            .iter()
+            .filter(|(app, facts)| facts.modes.is_own || set(app, facts))
+            .map(|(app, _)| app.clone())
+            .collect()
     }
 
     /// Configured modes of an app and of everything, for a guard that reads the rest itself.
@@ -208,6 +244,7 @@ impl Shared {
         const NONE: Modes = Modes {
             mode: HealingMode::Manual,
             max_mode: HealingMode::Manual,
+            is_own: true,
         };
         let state = self.state();
         (
@@ -396,15 +433,7 @@ impl Shared {
             .collect();
         let observing = *scope == Scope::Everything && self.observing().is_some();
         if ended.is_empty() && !observing {
-            return Err(OpError::new(
-                OpErrorKind::NotFound,
-                "not_held",
-                format!(
-                    "Nothing is held by exactly the scope `{}`.",
-                    scope.to_text()
-                ),
-                "`healerctl status` shows the holds and their scopes.",
-            ));
+            return Err(not_held(scope, &self.holds()));
         }
         let mut changes = Changes::new(world.clock.now(), owner);
         for id in &ended {
@@ -529,6 +558,50 @@ impl Shared {
         Ok(())
     }
 
+    /// Lifts a mode set at run time.
+    pub(super) async fn clear_mode(
+        &self,
+        world: &World,
+        app: Option<AppName>,
+        reason: &str,
+        owner: &str,
+    ) -> Result<(), OpError> {
+        let of = app
+            .as_ref()
+            .map_or_else(|| "everything".to_owned(), ToString::to_string);
+        let set = self
+            .state()
+            .modes
+            .iter()
+            .find(|set| set.app == app)
+            .cloned();
+        let Some(set) = set else {
+            return Err(OpError::new(
+                OpErrorKind::NotFound,
+                "no_mode_set",
+                format!("No mode is set at run time for {of}."),
+                "`healerctl mode` shows every mode and where it comes from.",
+            ));
+        };
+        let object = app
+            .as_ref()
+            .map_or_else(|| "all".to_owned(), |app| format!("app:{app}"));
+        let changes = Changes::new(world.clock.now(), owner)
+            .write(Write::ModeCleared { app: app.clone() })
+            .audit(
+                "mode_cleared",
+                &object,
+                json!({"mode": set.mode.as_str(), "reason": reason}),
+            );
+        world
+            .store
+            .apply(changes)
+            .await
+            .map_err(|error| store_error(&error))?;
+        self.state().modes.retain(|known| known.app != app);
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -541,6 +614,29 @@ fn covered(state: &State, scope: &Scope) -> Vec<AppName> {
         .filter(|(app, facts)| scope.covers(app, &facts.host))
         .map(|(app, _)| app.clone())
         .collect()
+}
+
+/// No hold has exactly this scope; those that there are, are named.
+fn not_held(scope: &Scope, holds: &[Hold]) -> OpError {
+    let scopes: BTreeSet<String> = holds.iter().map(|hold| hold.scope.to_text()).collect();
+    let asked = scope.to_text();
+    let (message, hint) = match scopes.first() {
+        None => (
+            format!("There is no hold of `{asked}`; nothing is held at all."),
+            "`healerctl status` shows why something waits.".to_owned(),
+        ),
+        Some(first) => {
+            let list: Vec<&str> = scopes.iter().map(String::as_str).collect();
+            (
+                format!(
+                    "There is no hold of `{asked}`. What is held: {}.",
+                    list.join(", ")
+                ),
+                format!("Name the hold's own scope: `healerctl resume {first}`."),
+            )
+        }
+    };
+    OpError::new(OpErrorKind::NotFound, "not_held", message, hint)
 }
 
 fn is_over(hold: &Hold, now: &Moment) -> bool {

@@ -12,6 +12,7 @@ use super::desk::{Desk, EngineError};
 use super::life::{Wake, deadline_passed, look, next_look, step};
 use super::look::Which;
 use crate::act::{self, Progress};
+use crate::model::counted;
 use crate::model::heal::{
     Course, Event, Heal, HealState, Origin, Outcome, UndoReason, UndoReport, Unsettled,
 };
@@ -71,9 +72,9 @@ pub(super) async fn take_back(
 
 fn undo_message(report: &UndoReport, reason: &UndoReason) -> String {
     let mut text = format!(
-        "{}; {} paths are as before",
+        "{}; {} as before",
         reason.text(),
-        report.restored + report.already
+        counted(report.restored + report.already, "path")
     );
     for (list, word) in [
         (&report.kept, "kept, touched by others since"),
@@ -147,14 +148,14 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
                 Outcome::Done
             } else {
                 Outcome::Failed(format!(
-                    "{} paths could not be put back: {}",
-                    report.failed.len(),
+                    "{} could not be put back: {}",
+                    counted(report.failed.len() as u64, "path"),
                     report.failed.join("; ")
                 ))
             };
             let message = format!(
-                "{} paths put back, {} kept",
-                report.restored,
+                "{} put back, {} kept",
+                counted(report.restored, "path"),
                 report.kept.len()
             );
             step(

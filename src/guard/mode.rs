@@ -11,12 +11,16 @@ use crate::model::word::HealingMode;
 pub struct Modes {
     pub mode: HealingMode,
     pub max_mode: HealingMode,
+    /// Was `mode` written for this very app, as opposed to taken over from everything's? Without meaning for
+    /// everything's own modes.
+    pub is_own: bool,
 }
 
 /// The mode that counts for an app, and the one set at run time that it comes from.
 ///
-/// One set for the app counts before one set for everything; each yields once the value that it was set against has
-/// changed in the configuration; none goes above `max_mode`.
+/// What is said of the app counts before what is said of everything, and in each what was set at run time before what
+/// is configured. One set at run time yields once the value that it was set against has changed in the configuration;
+/// none goes above `max_mode`.
 pub fn effective<'a>(
     app: &AppName,
     own: Modes,
@@ -31,7 +35,10 @@ pub fn effective<'a>(
         set.iter()
             .find(|set| set.app.is_none() && set.configured == global.mode)
     };
-    let origin = for_app.or_else(for_all);
+    let origin = match for_app {
+        None if !own.is_own => for_all(),
+        found => found,
+    };
     (origin.map_or(own.mode, |set| set.mode).min(ceiling), origin)
 }
 

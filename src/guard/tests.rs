@@ -1248,7 +1248,16 @@ fn before_admission_only_what_the_last_look_alone_knows_is_left_out() {
 fn a_mode_set_at_run_time_yields_to_a_changed_configuration_and_to_the_ceiling() {
     use HealingMode::{FullAuto, Manual, SemiAuto};
 
-    let modes = |mode, max_mode| Modes { mode, max_mode };
+    let modes = |mode, max_mode| Modes {
+        mode,
+        max_mode,
+        is_own: false,
+    };
+    let said = |mode, max_mode| Modes {
+        mode,
+        max_mode,
+        is_own: true,
+    };
     let set = |app: Option<&str>, mode, configured| ModeOverride {
         app: app.map(|app| app.parse().unwrap()),
         mode,
@@ -1287,6 +1296,20 @@ fn a_mode_set_at_run_time_yields_to_a_changed_configuration_and_to_the_ceiling()
             own,
             global,
             vec![set(None, Manual, Manual)],
+            Manual,
+        ),
+        (
+            "configured for the app before set for everything",
+            said(SemiAuto, FullAuto),
+            global,
+            vec![set(None, Manual, Manual)],
+            SemiAuto,
+        ),
+        (
+            "set for the app before configured for it",
+            said(SemiAuto, FullAuto),
+            global,
+            vec![set(Some("shop"), Manual, SemiAuto)],
             Manual,
         ),
         (

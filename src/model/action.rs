@@ -20,6 +20,17 @@ words! {
     }
 }
 
+impl RaiseHook {
+    /// When it says yes, in words that stand after an `if`.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::KnownGoodDiffers => {
+                "a secret or database setting that is there now would become another one"
+            }
+        }
+    }
+}
+
 /// The risk that holds once a hook says yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HookedRisk {

@@ -12,7 +12,7 @@ use super::id::{ApprovalId, BackupId, FenceToken, HealId, IncidentId};
 use super::name::{AppName, CheckName, HostName};
 use super::reason::GuardName;
 use super::time::Moment;
-use super::word::{MatchKind, Status};
+use super::word::{HealingMode, MatchKind, Status};
 
 /// Why a heal runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct Heal {
     pub before: Vec<(CheckName, Status)>,
     /// Real directories its paths led to when it was admitted; a change is a deploy.
     pub roots: Vec<String>,
+    /// The mode that counted for the app when it was admitted; rows of before that was kept have none.
+    #[serde(default)]
+    pub mode: Option<HealingMode>,
     /// Is it the breaker's trial?
     pub trial: bool,
     pub fence: FenceToken,

@@ -23,5 +23,14 @@ pub mod stop;
 pub mod time;
 pub mod word;
 
+/// A number of things in words: `1 path`, `2 paths`. For nouns that take an `s`.
+pub fn counted(count: u64, one: &str) -> String {
+    if count == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{count} {one}s")
+    }
+}
+
 pub use healer_agent::probe::spec::{Fact, Facts};
 pub use healer_agent::tree::{Digest, Pattern, TreePath};

@@ -24,6 +24,8 @@ const fn hours(count: u64) -> Duration {
 pub struct Policy {
     /// Configured mode; a mode set at run time stands beside it.
     pub mode: HealingMode,
+    /// Was it written for this very app, as opposed to taken over from everything's?
+    pub mode_is_own: bool,
     /// No mode set at run time goes above this.
     pub max_mode: HealingMode,
     /// Match kinds that may run alone.
@@ -47,6 +49,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             mode: HealingMode::Manual,
+            mode_is_own: false,
             max_mode: HealingMode::FullAuto,
             unattended_matches: vec![MatchKind::Declared, MatchKind::Exact],
             always_ask: Vec::new(),

@@ -7,7 +7,7 @@ use healer_agent::tree::{Content, Effect, EffectSource, EntryState, Manifest, Pa
 
 use super::capture::VerifiedBackup;
 use super::error::ProtectError;
-use super::known_good::{Dialect, conflicts};
+use super::known_good::{Dialect, conflicts, is_ruined};
 use super::reach::{PullError, Reach};
 use crate::model::action::Identity;
 use crate::model::app::App;
@@ -193,16 +193,60 @@ pub async fn differs_from_known_good(
         };
         let known_text = read_whole(world, *digest).await?;
         let present = present_text(&reach, path).await?;
-        let name = path
-            .split_last()
-            .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
-            .unwrap_or_default();
-        let dialect = Dialect::of(&name, runs_on_php(&app.stack));
+        let dialect = Dialect::of(&name_of(path), runs_on_php(&app.stack));
         if !conflicts(&known_text, present.as_deref(), dialect).is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Members of a new snapshot that are no config texts any more, judged beside the newest one that there is.
+///
+/// # Errors
+/// When the vault does not give a content.
+pub async fn ruined(
+    world: &World,
+    app: &App,
+    known: Option<&BackupManifest>,
+    new: &BackupManifest,
+) -> Result<Vec<TreePath>, ProtectError> {
+    let mut found = Vec::new();
+    for (path, entry) in &new.members {
+        let Some(digest) = digest_of(entry.as_ref()) else {
+            continue;
+        };
+        let before = known
+            .and_then(|known| known.members.get(path))
+            .and_then(|entry| digest_of(entry.as_ref()));
+        if before == Some(digest) {
+            continue;
+        }
+        let text = read_whole(world, digest).await?;
+        let before = match before {
+            Some(before) => Some(read_whole(world, before).await?),
+            None => None,
+        };
+        let name = name_of(path);
+        let dialect = Dialect::of(&name, runs_on_php(&app.stack));
+        if is_ruined(&name, &text, before.as_deref(), dialect) {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
+fn digest_of(entry: Option<&EntryState>) -> Option<healer_agent::tree::Digest> {
+    match entry?.content {
+        Content::File { digest, size, .. } if size <= CONFIG_BYTES_MAX => digest,
+        Content::File { .. } | Content::Directory | Content::Link { .. } | Content::Other => None,
+    }
+}
+
+fn name_of(path: &TreePath) -> String {
+    path.split_last()
+        .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
+        .unwrap_or_default()
 }
 
 fn runs_on_php(stack: &StackName) -> bool {

@@ -18,6 +18,7 @@ use crate::guard::mode::Modes;
 use crate::host::LocalHost;
 use crate::host::local::Launch;
 use crate::host::ssh::{AgentFiles, SshLaunch, SshRemotes};
+use crate::model::counted;
 use crate::model::id::IdMaker;
 use crate::model::name::HostName;
 use crate::model::time::Moment;
@@ -75,7 +76,7 @@ fn cannot<E: std::error::Error + Send + Sync + 'static>(
 pub struct Loaded {
     pub settings: Settings,
     pub catalogue: Catalogue,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<config::Warning>,
 }
 
 /// Reads configuration and stack files.
@@ -86,7 +87,6 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
     let catalogue = stacks::read(&paths.stacks_dir, paths.daemon_uid)?;
     let names: BTreeSet<_> = catalogue.stacks().map(|stack| stack.name.clone()).collect();
     let (settings, warnings) = config::load(paths, &config::environment(), Some(&names))?;
-    let warnings = warnings.iter().map(ToString::to_string).collect();
     Ok(Loaded {
         settings,
         catalogue,
@@ -100,9 +100,7 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
 /// Why it did not start, or had to end.
 pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let loaded = load(&paths)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_all(&loaded.warnings);
     let settings = Arc::new(loaded.settings);
     let metrics = Arc::new(Metrics::new().map_err(cannot("metrics cannot be made"))?);
     let progress = Arc::new(Progress::new());
@@ -187,8 +185,8 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
             sd::feed_watchdog(clock.as_ref(), &progress, interval).await;
         }));
     }
-    let status = |count: usize| format!("watching {count} applications");
     helpers.push(tokio::spawn(hand_back_memory(Arc::clone(&clock))));
+    let status = |count: usize| format!("watching {}", counted(count as u64, "application"));
     sd::ready(&status(setup.apps.len()));
     tracing::info!(apps = setup.apps.len(), "daemon ready");
 
@@ -211,7 +209,7 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
                         }
                         Err(error) => {
                             metrics.reloaded(Success::Failed);
-                            tracing::error!(reason = %error, "configuration refused");
+                            log_refusal(&error);
                         }
                     }
                     sd::ready(&status(present.apps.len()));
@@ -270,6 +268,43 @@ fn agents() -> AgentFiles {
     files
 }
 
+/// Each warning is a record of its own: a record is one line.
+fn warn_all(warnings: &[config::Warning]) {
+    for warning in warnings {
+        let (reason, hint) = warning.0.lines();
+        tracing::warn!(%reason, hint, "configuration warning");
+    }
+}
+
+/// Logs why a configuration is not taken: one record for each thing that is wrong, so that every one can be read.
+pub fn log_refusal(error: &ServiceError) {
+    match error {
+        ServiceError::Config(errors) => {
+            for problem in &errors.0 {
+                let (reason, hint) = problem.lines();
+                tracing::error!(%reason, hint, "configuration refused");
+            }
+        }
+        ServiceError::Stacks(_) | ServiceError::Start { .. } | ServiceError::Engine(_) => {
+            for reason in chain(error).lines().filter(|line| !line.is_empty()) {
+                tracing::error!(reason = reason.trim(), "configuration refused");
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
 async fn drop_result<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {
     if let Err(error) = work.await {
         tracing::error!(reason = %error, "a server of the daemon ended");
@@ -284,9 +319,7 @@ async fn reload(
     access: &watch::Sender<Arc<Access>>,
 ) -> Result<Arc<Settings>, ServiceError> {
     let loaded = load(paths)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_all(&loaded.warnings);
     for key in present.needs_restart(&loaded.settings) {
         tracing::warn!(key, "this setting takes effect at the next restart");
     }
@@ -317,6 +350,7 @@ fn setup(settings: &Settings, catalogue: Catalogue) -> Setup {
         modes: Modes {
             mode: settings.policy.mode,
             max_mode: settings.policy.max_mode,
+            is_own: true,
         },
         catalogue: Arc::new(catalogue),
         hosts: settings.hosts.clone(),

@@ -221,14 +221,21 @@ impl Visit for Collector {
     }
 }
 
-/// `info  action started app=shop action=restart_app`.
+/// `info  action started action=restart_app app=shop`: why comes first, what to do comes last.
 fn text_line(record: &Record) -> String {
     let mut line = format!(
         "{:<5} {}",
         record.level.as_str().to_lowercase(),
         record.message
     );
-    for (name, value) in &record.fields {
+    let place = |name: &str| match name {
+        "reason" => 0,
+        "hint" => 2,
+        _ => 1,
+    };
+    let mut fields: Vec<_> = record.fields.iter().collect();
+    fields.sort_by_key(|(name, _)| place(name));
+    for (name, value) in fields {
         let plain = !value.is_empty() && !value.contains([' ', '"', '=']);
         let written = if plain {
             write!(line, " {name}={value}")
@@ -281,6 +288,10 @@ fn headline(record: &Record) -> String {
     if let Some(reason) = field("reason") {
         line.push_str(": ");
         line.push_str(reason);
+    }
+    if let Some(hint) = field("hint") {
+        line.push_str("; hint: ");
+        line.push_str(hint);
     }
     line
 }
@@ -386,6 +397,22 @@ mod tests {
             assert!(text.contains(want), "{want} in {text}");
         }
         assert!(text.lines().all(|line| line.contains('=')), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_reads_from_why_to_what_to_do() {
+        let text = logged(|| {
+            tracing::error!(
+                hint = "did you mean `mode`?",
+                app = "shop",
+                reason = "`mod` is unknown",
+                "configuration refused"
+            );
+        });
+        assert_eq!(
+            text,
+            "error configuration refused reason=\"`mod` is unknown\" app=shop hint=\"did you mean `mode`?\"\n"
+        );
     }
 
     #[test]

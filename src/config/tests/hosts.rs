@@ -1,8 +1,9 @@
 //! Hosts that are reached by SSH.
 
-use super::super::advice::{Weight, check};
+use super::super::advice::{RootNeeds, Weight, check};
 use super::{Etc, SHOP};
 use crate::config::Settings;
+use crate::model::app::App;
 use crate::model::host::UNKNOWN_ID;
 
 const KEY: &str =
@@ -259,8 +260,12 @@ fn one_path_on_two_machines_is_two_applications_folders() {
 
 #[test]
 fn advice_says_what_is_missing_for_an_app_on_another_machine() {
+    let files = |_: &App| RootNeeds {
+        files: true,
+        units: Vec::new(),
+    };
     let text = format!("[host.web1]\nssh = \"shop@web1\"\n{SHOP}host = \"web1\"\n");
-    let said = check(&settings(&text), 1234);
+    let said = check(&settings(&text), 1234, &files);
     let find = |weight: Weight, words: &str| {
         said.iter()
             .find(|advice| advice.weight == weight && advice.text.contains(words))
@@ -285,7 +290,7 @@ fn advice_says_what_is_missing_for_an_app_on_another_machine() {
     let text = format!(
         "[host.web1]\nssh = \"shop@web1\"\nhost_key = \"{KEY}\"\nkey = \"ETC/key\"\nbecome = \"sudo\"\n{SHOP}host = \"web1\"\n"
     );
-    let said = check(&settings(&text), 0);
+    let said = check(&settings(&text), 0, &files);
     assert!(
         said.iter().all(|advice| advice.weight != Weight::Refusal),
         "{said:#?}"

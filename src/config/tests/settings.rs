@@ -296,7 +296,12 @@ fn a_reload_names_what_it_cannot_change() {
 
 #[test]
 fn advice_says_who_cannot_approve_and_which_lines_root_operations_need() {
-    use super::super::advice::{Weight, check};
+    use super::super::advice::{RootNeeds, Weight};
+    let files = |_: &crate::model::app::App| RootNeeds {
+        files: true,
+        units: vec!["shop.service".to_owned()],
+    };
+    let check = |settings: &_, uid| super::super::advice::check(settings, uid, &files);
     let settings = settings_of(SHOP);
     let said = check(&settings, 0);
     assert!(said.iter().any(|advice| advice.weight == Weight::Warning
@@ -308,7 +313,14 @@ fn advice_says_who_cannot_approve_and_which_lines_root_operations_need() {
         .lines;
     assert_eq!(
         lines,
-        "[[chown]]\nbelow = \"/srv/shop\"\nto = [\"shop\"]\n\n[[modes]]\nbelow = \"/srv/shop\"\n\n"
+        "[[chown]]\nbelow = \"/srv/shop\"\nto = [\"shop\"]\n\n[[modes]]\nbelow = \"/srv/shop\"\n\n[[restart]]\nunit = \"shop.service\"\n\n"
+    );
+    let none = |_: &crate::model::app::App| RootNeeds::default();
+    assert!(
+        super::super::advice::check(&settings, 0, &none)
+            .iter()
+            .all(|advice| advice.lines.is_empty()),
+        "a stack without root operations needs no lines"
     );
     assert!(
         check(&settings, 1234)

@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(diagnose))
         .routes(routes!(diagnostics))
         .routes(routes!(plan))
-        .routes(routes!(mode))
+        .routes(routes!(mode, clear_mode))
 }
 
 /// All applications.
@@ -150,7 +150,27 @@ async fn mode(
         )
         .await?;
     Ok(done(format!(
-        "The mode of {app} is {} until the configured one changes.",
+        "The mode of {app} is {} until it is cleared or the configured one changes.",
         request.healing_mode
+    )))
+}
+
+/// Lifts the healing mode that was set at run time for one application. Admin.
+#[utoipa::path(delete, path = "/applications/{app}/mode", tag = "applications", params(("app" = String, Path)),
+    request_body = wire::ReasonRequest, responses((status = 200, body = wire::Done)))]
+async fn clear_mode(
+    State(state): State<Shared>,
+    caller: Caller,
+    At(app): At<String>,
+    Body(request): Body<wire::ReasonRequest>,
+) -> Result<Json<wire::Done>, Failure> {
+    caller.may(Role::Admin, "set a mode")?;
+    let app = app_name(&app)?;
+    state
+        .backend
+        .clear_mode(Some(app.clone()), reason(&request.reason)?, &caller.person)
+        .await?;
+    Ok(done(format!(
+        "The mode set at run time for {app} is gone; what is configured, or set for everything, counts again."
     )))
 }

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(status))
         .routes(routes!(hold))
         .routes(routes!(resume))
-        .routes(routes!(mode))
+        .routes(routes!(mode, clear_mode))
         .routes(routes!(incidents))
         .routes(routes!(close))
         .routes(routes!(audit))
@@ -69,6 +69,7 @@ async fn status(
         observing: backend.observing().as_deref().map(show::text),
         applications: apps.len() as u64,
         health: health.collect(),
+        applications_held: apps.iter().filter(|app| app.held.is_some()).count() as u64,
         incidents_open: apps.iter().map(|app| app.incidents.len() as u64).sum(),
         heals_running: apps
             .iter()
@@ -147,8 +148,13 @@ async fn resume(
         .backend
         .resume(&scope, undo, reason(&request.reason)?, &caller.person)
         .await?;
+    let ended = if count == 1 {
+        "The hold".to_owned()
+    } else {
+        format!("{count} holds")
+    };
     Ok(done(format!(
-        "{count} hold(s) of `{}` ended; the first round only observes.",
+        "{ended} of `{}` ended; the first round only observes.",
         scope.to_text()
     )))
 }
@@ -162,7 +168,7 @@ async fn mode(
     Body(request): Body<wire::ModeRequest>,
 ) -> Result<Json<wire::Done>, Failure> {
     caller.may(Role::Admin, "set a mode")?;
-    state
+    let others = state
         .backend
         .set_mode(
             None,
@@ -171,10 +177,33 @@ async fn mode(
             &caller.person,
         )
         .await?;
-    Ok(done(format!(
-        "The mode of everything is {} until the configured one changes.",
+    let mut said = format!(
+        "The mode of everything is {} until it is cleared or the configured one changes.",
         request.healing_mode
-    )))
+    );
+    if !others.is_empty() {
+        let others = show::names(&others).join(", ");
+        said = format!("{said} It does not count for what has a mode of its own: {others}.");
+    }
+    Ok(done(said))
+}
+
+/// Lifts the healing mode that was set at run time for everything. Admin.
+#[utoipa::path(delete, path = "/mode", tag = "daemon", request_body = wire::ReasonRequest,
+    responses((status = 200, body = wire::Done)))]
+async fn clear_mode(
+    State(state): State<Shared>,
+    caller: Caller,
+    Body(request): Body<wire::ReasonRequest>,
+) -> Result<Json<wire::Done>, Failure> {
+    caller.may(Role::Admin, "set a mode")?;
+    state
+        .backend
+        .clear_mode(None, reason(&request.reason)?, &caller.person)
+        .await?;
+    Ok(done(
+        "The configured modes count again, except where one is set for one application alone.",
+    ))
 }
 
 /// Incidents, newest first.

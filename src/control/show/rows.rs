@@ -170,6 +170,7 @@ pub(in crate::control) fn dry_run(
         write_set: action.writes.iter().map(write_member).collect(),
         denials: texts(denials),
         requires_approval: action.risk >= Risk::High,
+        held: view.held.as_ref().map(hold),
     }
 }
 

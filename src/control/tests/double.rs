@@ -183,6 +183,7 @@ pub(super) fn heal(app: &AppName, state: HealState, person: Person) -> Heal {
         evidence: Evidence::default(),
         before: Vec::new(),
         roots: Vec::new(),
+        mode: Some(HealingMode::FullAuto),
         trial: false,
         fence: FenceToken(1),
         admitted: moment(),
@@ -489,8 +490,19 @@ impl Backend for Double {
         mode: HealingMode,
         _: String,
         _: &'a Person,
+    ) -> BoxFuture<'a, Result<Vec<AppName>, OpError>> {
+        self.done(
+            &format!("mode {app:?} {mode}"),
+            vec!["blog".parse().unwrap()],
+        )
+    }
+    fn clear_mode<'a>(
+        &'a self,
+        app: Option<AppName>,
+        _: String,
+        _: &'a Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
-        self.done(&format!("mode {app:?} {mode}"), ())
+        self.done(&format!("mode {app:?} cleared"), ())
     }
     fn adopt<'a>(
         &'a self,

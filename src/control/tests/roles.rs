@@ -103,6 +103,8 @@ fn table() -> Vec<(u32, &'static str, &'static str, String)> {
         ),
         (ADMIN, "POST", "/mode", mode()),
         (ADMIN, "POST", "/applications/{app}/mode", mode()),
+        (ADMIN, "DELETE", "/mode", reason()),
+        (ADMIN, "DELETE", "/applications/{app}/mode", reason()),
         (ADMIN, "POST", "/resume", keep(r#""scope":"all","#)),
         (
             ADMIN,

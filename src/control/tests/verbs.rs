@@ -29,7 +29,7 @@ async fn a_heal_answers_202_with_the_promised_fields_and_no_success_yet() {
         ("success", json!(null)),
         ("message", json!("It began.")),
         ("riskLevel", json!("LOW")),
-        ("healingMode", json!("SEMI_AUTO")),
+        ("healingMode", json!("FULL_AUTO")), // at admission; the application is in SEMI_AUTO
         ("backupId", json!(null)),
         ("circuitBreakerState", json!("CLOSED")),
         ("healId", json!("00000000000000000000000007")),
@@ -271,6 +271,20 @@ async fn what_is_asked_reaches_the_engine_as_it_was_meant() {
         ),
         (
             ADMIN,
+            "DELETE",
+            format!("{app}/mode"),
+            r#"{"reason":"morning"}"#,
+            200,
+        ),
+        (
+            ADMIN,
+            "POST",
+            "/mode".to_owned(),
+            r#"{"reason":"a mode is never cleared by leaving it away"}"#,
+            422,
+        ),
+        (
+            ADMIN,
             "POST",
             format!("{app}/circuit-breaker/force"),
             r#"{"state":"OBSERVE_ONLY","reason":"why","for":"1h"}"#,
@@ -307,6 +321,7 @@ async fn what_is_asked_reaches_the_engine_as_it_was_meant() {
             "hold app:shop Some(1200s)",
             "resume all undo=true",
             "mode None FULL_AUTO",
+            "mode Some(AppName(shop)) cleared",
             "force_breaker Some(ObserveOnly) Some(3600s)",
             "mute env_file 7200s",
             "preview exact=true only=[TreePath(a,b), TreePath(c)]",

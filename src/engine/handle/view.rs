@@ -14,7 +14,7 @@ use crate::model::stop::{Hold, Mute};
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Risk};
 
-/// Health of an app, from its latest round alone.
+/// Health of an app, from its latest round alone. Whether it is held stands beside it and hides nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     Healthy,
@@ -22,7 +22,6 @@ pub enum Health {
     Down,
     Unknown,
     Healing,
-    Held,
 }
 
 impl Health {
@@ -33,7 +32,6 @@ impl Health {
         Self::Down,
         Self::Unknown,
         Self::Healing,
-        Self::Held,
     ];
 
     /// The word people read.
@@ -44,7 +42,6 @@ impl Health {
             Self::Down => "DOWN",
             Self::Unknown => "UNKNOWN",
             Self::Healing => "HEALING",
-            Self::Held => "HELD",
         }
     }
 }

@@ -55,8 +55,9 @@ pub(super) async fn approve(
             OpErrorKind::Invalid,
             "reason_too_short",
             format!(
-                "A reason of at least {} characters is needed.",
-                policy.reason_characters_min
+                "A reason of at least {} characters is needed; this one has {}.",
+                policy.reason_characters_min,
+                reason.trim().chars().count()
             ),
             "Say why, in a few words: `--reason \"…\"`.",
         )));

@@ -36,6 +36,30 @@ pub(super) async fn roll_back(
             ),
         ));
     }
+    if plan.plan.items.is_empty() {
+        return Err(if plan.preview.blocked.is_empty() {
+            conflict(
+                "nothing_differs",
+                format!(
+                    "Nothing differs from backup {}, so nothing was done.",
+                    request.backup
+                ),
+                "There is nothing to do.",
+            )
+        } else {
+            conflict(
+                "nothing_restorable",
+                format!(
+                    "What differs from backup {} cannot be brought back.",
+                    request.backup
+                ),
+                format!(
+                    "`healerctl backups {} rollback {}` shows each path and why.",
+                    desk.app.name, request.backup
+                ),
+            )
+        });
+    }
     let action = rollback::action(desk, &request, writes, identity);
     let checks = action.proves.clone();
     let incident = incident_for(desk, &[], &request.reason, &person).await?;

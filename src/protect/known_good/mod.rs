@@ -51,6 +51,53 @@ pub async fn take(
     protect(world, &request).await
 }
 
+/// Is a config file's text no longer one: emptied, cut off, or without anything that its kind must hold?
+///
+/// `known` is what the newest snapshot holds of it. Such a text never becomes known-good, however long the app has been
+/// well with it: an app may not look at the file until it is started again, or have no check that does.
+pub fn is_ruined(name: &str, text: &[u8], known: Option<&[u8]>, dialect: Dialect) -> bool {
+    if text.trim_ascii().is_empty() {
+        return true;
+    }
+    let is_json = |text: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let is_php = |text: &[u8]| text.windows(2).any(|pair| pair == b"<?");
+    let had = |holds: &dyn Fn(&[u8]) -> bool| known.is_none_or(holds);
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    // Of the files called `….lock` only composer's is surely JSON.
+    let kind = match name {
+        "composer.lock" => "json",
+        _ => extension,
+    };
+    match (dialect, kind) {
+        (Dialect::Opaque, "json") => !is_json(text) && had(&is_json),
+        (Dialect::Opaque, "php") => !is_php(text) && had(&is_php),
+        (Dialect::Opaque, _) => false,
+        (Dialect::PhpEnv | Dialect::NodeEnv | Dialect::WpConfig, _) => {
+            let settings = read(text, dialect);
+            let is_cut = match dialect {
+                // An unquoted last line without a line break is whole; a quoted one without its end is not.
+                Dialect::PhpEnv | Dialect::NodeEnv => settings
+                    .last()
+                    .is_some_and(|last| last.torn && ends_in_quotes(text)),
+                Dialect::WpConfig => settings.last().is_some_and(|last| last.torn),
+                Dialect::Opaque => false,
+            };
+            is_cut || (settings.is_empty() && had(&|text| !read(text, dialect).is_empty()))
+        }
+    }
+}
+
+/// Does the last value of the text begin with a quote? Only asked of one that is torn.
+fn ends_in_quotes(text: &[u8]) -> bool {
+    let begun = |quote: u8| {
+        let opened = [b'=', quote];
+        text.windows(2)
+            .rposition(|pair| pair == opened)
+            .is_some_and(|at| !text[at + 2..].contains(&quote))
+    };
+    begun(b'"') || begun(b'\'')
+}
+
 /// How one key differs. Values are never told: most of these files are full of secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyChange {

@@ -6,6 +6,113 @@ const ENV: &[u8] =
     b"APP_NAME=Shop\nAPP_KEY=base64:abcdef\nDB_PASSWORD=\"s3cr#t\"\nMAIL_HOST=mail\n";
 
 #[test]
+fn an_emptied_or_unparsable_text_is_ruined() {
+    use Dialect::{Opaque, PhpEnv, WpConfig};
+
+    let env = b"APP=1\nDB_PASSWORD=\"x y\"\n";
+    for (case, name, text, known, dialect, want) in [
+        ("whole", ".env", &env[..], Some(&env[..]), PhpEnv, false),
+        ("whole, at adoption", ".env", env, None, PhpEnv, false),
+        (
+            "no line break at the end",
+            ".env",
+            b"APP=1",
+            None,
+            PhpEnv,
+            false,
+        ),
+        (
+            "quotes closed at the end",
+            ".env",
+            b"APP=\"1\"",
+            None,
+            PhpEnv,
+            false,
+        ),
+        ("emptied", ".env", b"", Some(env), PhpEnv, true),
+        ("emptied before adoption", ".env", b"", None, PhpEnv, true),
+        ("blanks", ".env", b" \n\n", Some(env), PhpEnv, true),
+        (
+            "garbage",
+            ".env",
+            b"\x00\x01garbage",
+            Some(env),
+            PhpEnv,
+            true,
+        ),
+        (
+            "only comments as ever",
+            ".env",
+            b"# none",
+            Some(b"# n"),
+            PhpEnv,
+            false,
+        ),
+        (
+            "cut off in quotes",
+            ".env",
+            b"APP=1\nDB_PASSWORD=\"x",
+            Some(env),
+            PhpEnv,
+            true,
+        ),
+        ("json", "composer.json", b"{\"a\":1}", None, Opaque, false),
+        (
+            "json cut off",
+            "composer.lock",
+            b"{\"a\":",
+            Some(b"{}"),
+            Opaque,
+            true,
+        ),
+        (
+            "json that never was",
+            "odd.lock",
+            b"a: 1",
+            Some(b"a: 2"),
+            Opaque,
+            false,
+        ),
+        ("php", "index.php", b"<?php run();", None, Opaque, false),
+        (
+            "php gone",
+            "index.php",
+            b"error",
+            Some(b"<?php run();"),
+            Opaque,
+            true,
+        ),
+        (
+            "yarn's",
+            "yarn.lock",
+            b"# yarn\na@1:\n",
+            None,
+            Opaque,
+            false,
+        ),
+        ("another kind", "x.txt", b"x", Some(b"y"), Opaque, false),
+        (
+            "wp",
+            "wp-config.php",
+            b"<?php define('A','b');",
+            None,
+            WpConfig,
+            false,
+        ),
+        (
+            "wp cut off",
+            "wp-config.php",
+            b"<?php define('A','b",
+            None,
+            WpConfig,
+            true,
+        ),
+    ] {
+        assert_eq!(is_ruined(name, text, known, dialect), want, "{case}");
+    }
+}
+
+#[test]
 fn only_secret_and_database_settings_with_another_value_conflict() {
     for (case, present, want) in [
         ("equal", ENV, &[][..]),

@@ -1,4 +1,4 @@
-//! Plain PHP: both actions of its stack.
+//! Plain PHP: every action of its stack.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,6 +21,16 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     let table = app_table(&lab, "php", "php", &app.path, &app.web.url, VARS);
     let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &table, "");
     scene.adopted("php");
+
+    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
+    let env = app.path.join(".env");
+    let whole = fs::read(&env).unwrap();
+    for ruined in ["", "APP_NAME=\"cut o"] {
+        fs::write(&env, ruined).unwrap();
+        scene.heals_alone("php", "restore_env");
+        assert_eq!(fs::read(&env).unwrap(), whole);
+        assert_eq!(fs::metadata(&env).unwrap().mode() & 0o7777, 0o640);
+    }
 
     // Everybody can write a file that runs as code: exactly that bit goes.
     let config = app.path.join("config.php");

@@ -207,14 +207,16 @@ fn a_reload_takes_the_new_configuration_whole_or_not_at_all() {
     );
     host.systemctl(&["reload", "healerd.service"]);
     wait_for("the second refusal is in the journal", || {
-        host.told("configuration refused").len() == 2
+        host.told("configuration refused").len() >= 2
     });
+    // One record for each mistake.
     let refused = host.told("configuration refused");
-    let said = refused[1]["MESSAGE"].as_str().unwrap();
-    assert!(
-        said.contains("own.toml:2") && said.contains("checks"),
-        "{said}"
-    );
+    let said = refused[1..]
+        .iter()
+        .filter_map(|record| record["MESSAGE"].as_str())
+        .find(|said| said.contains("own.toml:2"))
+        .unwrap_or_else(|| panic!("{refused:#?}"));
+    assert!(said.contains("checks"), "{said}");
     assert_eq!(names(), before);
 
     std::fs::remove_file(host.outside("/etc/healerd/stacks.d/own.toml")).unwrap();

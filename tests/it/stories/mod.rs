@@ -10,5 +10,6 @@ mod patience;
 mod person;
 mod remote;
 mod time;
+mod told;
 mod undo;
 mod unknown;

@@ -99,3 +99,23 @@ async fn a_wish_whose_step_failed_is_not_fulfilled_because_its_check_passed_befo
     sim.pass(hours(1)).await;
     assert_eq!(sim.heal("clear_cache").await.state.name(), "NotCured");
 }
+
+#[tokio::test]
+async fn a_rollback_that_would_change_nothing_makes_no_heal() {
+    let (mut sim, backup) = healed().await;
+    sim.write("cache/data", "old");
+    roll_back(&mut sim, backup).await.ok(); // the time of the file may differ, and goes back
+    sim.until("at rest", hours(1), |desk| desk.heals.is_empty())
+        .await;
+    let heals = sim.heals().await.len();
+    let refusal = roll_back(&mut sim, backup).await.unwrap_err();
+    assert_eq!(refusal.code, "nothing_differs");
+    assert_eq!(sim.heals().await.len(), heals);
+    assert!(
+        sim.incidents()
+            .await
+            .iter()
+            .all(|incident| incident.closed_by.is_some() || incident.well_since.is_some()),
+        "no request was opened for it"
+    );
+}

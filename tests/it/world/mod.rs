@@ -136,6 +136,7 @@ impl Sim {
             modes: Modes {
                 mode: HealingMode::Manual,
                 max_mode: HealingMode::FullAuto,
+                is_own: true,
             },
         };
         let clock = Arc::new(SimClock::default());
