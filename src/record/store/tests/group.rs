@@ -34,6 +34,66 @@ async fn a_hundred_at_once_are_all_answered_and_stored() {
 }
 
 #[tokio::test]
+async fn heals_that_move_at_once_are_each_stored_as_they_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let mut heals: Vec<_> = (1_u8..=20)
+        .map(|n| {
+            let mut one = heal(u128::from(n) + 1000, 1);
+            one.host = host(&format!("web{n}"));
+            one.message = format!("\"{n}\" caf\u{e9} \\ \n");
+            one
+        })
+        .collect();
+    let answers = join_all(
+        heals
+            .iter()
+            .map(|heal| store.apply(changes(1).write(heal_write(heal, None)))),
+    )
+    .await;
+    assert!(answers.iter().all(Result::is_ok));
+    let steps = [Event::BackupVerified { backup: None }, Event::IntentWritten];
+    for (ms, event) in (10..).zip(steps.clone()) {
+        for heal in &mut heals {
+            heal.version += 1;
+            *heal = moved(heal, &event, ms);
+        }
+        let answers = join_all(
+            heals
+                .iter()
+                .map(|heal| store.apply(changes(ms).write(heal_write(heal, Some(event.clone()))))),
+        )
+        .await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+    for heal in &mut heals {
+        heal.version += 1;
+        assert_eq!(store.heal(heal.id).await.unwrap().as_ref(), Some(&*heal));
+        let events: Vec<_> = store
+            .heal_events(heal.id)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(_, event)| event)
+            .collect();
+        assert_eq!(events, steps);
+    }
+    assert_eq!(store.audit_head().await.unwrap().unwrap().0, 60);
+    // A second writer of the same version is refused, in a group as alone.
+    let stale = heals.iter().map(|heal| {
+        let mut stale = heal.clone();
+        stale.version -= 1;
+        store.apply(changes(40).write(heal_write(&stale, None)))
+    });
+    let answers = join_all(stale).await;
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer, Err(StoreError::Conflict { .. })))
+    );
+}
+
+#[tokio::test]
 async fn foreign_texts_of_a_group_are_stored_to_the_byte() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
