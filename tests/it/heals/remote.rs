@@ -25,7 +25,7 @@ fn give(path: &Path) {
 /// The state of `web1`, as `healerctl host` shows it.
 fn state(scene: &Scene) -> String {
     let (_, hosts) = scene.daemon.ctl(&scene.lab, &["host"]);
-    let hosts = hosts.as_array().cloned().unwrap_or_default();
+    let hosts = hosts["items"].as_array().cloned().unwrap_or_default();
     hosts
         .iter()
         .find(|host| host["host"] == "web1")
