@@ -3,7 +3,7 @@
 //! At most eight channels are open at a time (an SSH server allows ten sessions by default); who needs one more waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -52,6 +52,8 @@ pub(super) struct Session {
     /// Calls in flight, and when the last one ended, on the boot clock.
     uses: AtomicUsize,
     used_ms: AtomicI64,
+    /// It no longer answers, and nobody waits until the keepalive notices.
+    given_up: AtomicBool,
 }
 
 /// Keeps a connection from being called idle.
@@ -72,6 +74,7 @@ impl Session {
             channels: Arc::new(Semaphore::new(CHANNELS_MAX)),
             uses: AtomicUsize::new(0),
             used_ms: AtomicI64::new(now_ms),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -81,7 +84,7 @@ impl Session {
 
     /// Has it ended?
     pub(super) fn is_closed(&self) -> bool {
-        self.line.handle.is_closed()
+        self.line.handle.is_closed() || self.given_up.load(Ordering::Relaxed)
     }
 
     /// Marks it as used until what is returned is dropped.
@@ -182,9 +185,12 @@ impl Session {
     }
 
     async fn open(&self) -> Result<(Channel<Msg>, OwnedSemaphorePermit), SshError> {
+        // Others may hold all of them for long; that says nothing about the connection.
         let place = Arc::clone(&self.channels).acquire_owned();
-        let place = self.step(Stage::Channel, place).await?;
-        let place = place.map_err(|error| self.failed(error.to_string()))?;
+        let place = tokio::time::timeout(STEP, place).await;
+        let place = place
+            .map_err(|_| self.failed("all of its channels are in use".to_owned()))?
+            .map_err(|error| self.failed(error.to_string()))?;
         let opened = self.line.handle.channel_open_session();
         match self.step(Stage::Channel, opened).await? {
             Ok(channel) => Ok((channel, place)),
@@ -238,12 +244,13 @@ impl Session {
     }
 
     async fn step<T>(&self, stage: Stage, work: impl Future<Output = T>) -> Result<T, SshError> {
-        tokio::time::timeout(STEP, work)
-            .await
-            .map_err(|_| SshError::Late {
+        tokio::time::timeout(STEP, work).await.map_err(|_| {
+            self.given_up.store(true, Ordering::Relaxed);
+            SshError::Late {
                 at: self.at().to_owned(),
                 stage,
                 within: STEP,
-            })
+            }
+        })
     }
 }

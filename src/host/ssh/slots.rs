@@ -119,7 +119,9 @@ mod tests {
             file: "f".to_owned(),
             reason: "r".to_owned(),
         };
-        let failed = slots.get(&1, |_| true, || async move { Err(error) }).await;
+        let failed = slots
+            .get(&1, |_| true, move || async move { Err(error) })
+            .await;
         assert!(failed.is_err());
         let good = slots.get(&1, |_| true, || async { Ok(Arc::new(1)) }).await;
         assert_eq!(*good.unwrap(), 1);

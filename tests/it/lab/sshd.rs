@@ -68,10 +68,11 @@ impl Lab {
         }
         std::fs::write(dir.join("passwd"), passwd).expect("root can write");
         let port = self.port();
+        // The first word on a setting counts, so a test's own lines come first.
         let mut config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
+            "{}\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nAuthorizedKeysFile {dir}/authorized\nLogLevel VERBOSE\n\
-             Subsystem sftp internal-sftp\n{}\n",
+             Subsystem sftp internal-sftp\n",
             like.config,
             dir = dir.display(),
         );

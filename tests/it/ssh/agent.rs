@@ -57,6 +57,7 @@ async fn a_torn_agent_is_replaced_and_old_ones_are_removed() {
     let host = remote.host();
     answers(&host).await;
     let program = pushed(&remote).remove(0);
+    std::fs::remove_file(&program).unwrap(); // it runs, so it cannot be written
     std::fs::write(&program, b"\x7fELF torn").unwrap();
     let agents = remote.state().join("agents");
     for (old, age) in [("a", 30), ("b", 20), ("c", 10)] {
@@ -266,4 +267,51 @@ async fn root_operations_ask_for_what_they_need() {
     let host = remote.host();
     let error = healerd::seam::Host::call(&host, asked).await.unwrap_err();
     assert!(error.to_string().contains("become = \"sudo\""), "{error}");
+}
+
+#[tokio::test]
+async fn root_operations_go_by_sudo_to_the_root_owned_agent_alone() {
+    let Some(mut remote) = Remote::open(&Like {
+        config: "PermitUserEnvironment yes".to_owned(),
+        ..Like::default()
+    }) else {
+        return;
+    };
+    let dir = remote.lab.dir().to_owned();
+    let program = dir.join("root-agent");
+    let name = format!("healer-agent-{}", std::env::consts::ARCH);
+    std::fs::copy(remote.launch.agents.directories[0].join(name), &program).unwrap();
+    // In the place of sudo: it admits one line of words, and the set-user-id bit gives what sudo would give.
+    set_mode(&program, 0o4755);
+    let admitted = format!(
+        "-n {} --identity root --state /var/lib/healerd-agent",
+        program.display()
+    );
+    std::fs::create_dir(dir.join("bin")).unwrap();
+    let sudo = format!(
+        "#!/bin/sh\n[ \"$*\" = '{admitted}' ] || exit 1\nexec \"$2\" --identity root --state {}/root-state\n",
+        dir.display()
+    );
+    std::fs::write(dir.join("bin/sudo"), sudo).unwrap();
+    set_mode(&dir.join("bin/sudo"), 0o755);
+    remote.authorize(&format!(
+        "environment=\"PATH={}/bin:/usr/bin:/bin\"",
+        dir.display()
+    ));
+    remote.settings.r#become = Some(healerd::model::host::Become { program });
+    let host = remote.host();
+    let root = healerd::seam::Login {
+        identity: healerd::model::action::Identity::Root,
+        uid: 0,
+        gid: 0,
+        user: None,
+    };
+    let asked = super::remote::call(root, healerd::seam::Lane::Check, super::remote::hello());
+    let reply = host.call(asked).await.unwrap();
+    let healer_agent::protocol::Answer::Hello(hello) = reply.answer else {
+        panic!("a greeting is answered by one: {reply:?}");
+    };
+    assert_eq!(hello.uid, 0);
+    assert!(dir.join("root-state").is_dir());
+    assert!(!remote.state().exists(), "nothing was pushed for it");
 }

@@ -8,7 +8,7 @@ use crate::lab::sshd::Like;
 use crate::lab::wait_for;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_users_and_a_crowd_of_requests_meet_no_refusal() {
+async fn ten_thousand_requests_of_sixty_users_meet_no_refusal() {
     let users: Vec<String> = (0..60).map(|number| format!("user{number}")).collect();
     let like = Like {
         users: users.iter().cloned().chain(["shop".to_owned()]).collect(),
@@ -21,12 +21,12 @@ async fn sixty_users_and_a_crowd_of_requests_meet_no_refusal() {
     answers(&host).await;
     let mut tasks = Vec::new();
     for user in users {
-        for _ in 0..20 {
+        for _ in 0..160 {
             let (host, user) = (Arc::clone(&host), user.clone());
             tasks.push(tokio::spawn(async move { room(&host, &user).await }));
         }
     }
-    for _ in 0..200 {
+    for _ in 0..400 {
         let host = Arc::clone(&host);
         tasks.push(tokio::spawn(async move { room(&host, "shop").await }));
     }

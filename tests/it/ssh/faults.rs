@@ -98,6 +98,38 @@ async fn a_frozen_agent_is_left_after_two_silences() {
 }
 
 #[tokio::test]
+async fn a_connection_that_no_longer_answers_is_replaced() {
+    let Some(remote) = Remote::open(&Like::default()) else {
+        return;
+    };
+    let host = remote.host();
+    answers(&host).await;
+    let frozen = descendants(remote.sshd.pid);
+    for pid in &frozen {
+        process::signal(*pid, Signal::STOP);
+    }
+    let begun = Instant::now();
+    loop {
+        let quick = Call {
+            timeout: Duration::from_millis(300),
+            ..call(login("shop"), Lane::Check, hello())
+        };
+        match host.call(quick).await {
+            Ok(_) => break,
+            Err(HostError::Unknown { .. }) => {}
+            Err(error) => {
+                assert!(begun.elapsed() < Duration::from_secs(40), "{error}");
+                host.forgive();
+            }
+        }
+    }
+    assert_eq!(remote.sshd.logins(&remote.lab), 2);
+    for pid in frozen {
+        process::signal(pid, Signal::KILL);
+    }
+}
+
+#[tokio::test]
 async fn a_cut_in_mid_action_is_unknown_and_the_action_goes_on() {
     let Some(remote) = Remote::open(&Like::default()) else {
         return;

@@ -1,7 +1,9 @@
 //! Only a pinned key is believed, and before it is seen nobody logs in.
 
+use healerd::host::SshRemotes;
 use healerd::host::ssh::scan;
-use healerd::seam::HostError;
+use healerd::model::host::Found;
+use healerd::seam::{HostError, Remotes as _};
 
 use super::remote::{Remote, answers, room};
 use crate::lab::sshd::Like;
@@ -109,5 +111,47 @@ async fn a_host_with_rsa_keys_alone_gets_one_clear_sentence() {
         assert!(error.contains("offers only RSA host keys"), "{error}");
         assert!(error.contains("add an ed25519 host key"), "{error}");
     }
+    assert_eq!(remote.sshd.logins(&remote.lab), 0);
+}
+
+#[tokio::test]
+async fn an_examination_goes_up_to_the_key_and_logs_in_nowhere() {
+    let Some(mut remote) = Remote::open(&Like::default()) else {
+        return;
+    };
+    let remotes = SshRemotes::new(remote.launch.clone());
+    let name = "web1".parse().unwrap();
+    let steps = async |settings: &_| -> Vec<(String, Found)> {
+        let found = remotes.examine(&name, settings).await;
+        found.into_iter().map(|one| (one.step, one.found)).collect()
+    };
+    let fine = steps(&remote.settings).await;
+    let step = |step: &str, found| (step.to_owned(), found);
+    let way = |last| {
+        [
+            step("own keys", Found::Fine),
+            step("name", Found::Fine),
+            step("TCP", Found::Fine),
+            step("host key", last),
+        ]
+    };
+    assert_eq!(fine, way(Found::Fine));
+    let public = std::fs::read_to_string(remote.lab.dir().join("id.pub")).unwrap();
+    assert_eq!(remotes.public_keys(&remote.settings), [public.trim()]);
+    assert_eq!(
+        remotes.scan(&name, &remote.settings).await.unwrap().key,
+        remote.sshd.host_key("ed25519")
+    );
+
+    let pinned = std::mem::take(&mut remote.settings.target.host_keys);
+    let doubted = steps(&remote.settings).await;
+    assert_eq!(doubted, way(Found::Wrong));
+    remote.settings.target.host_keys = pinned;
+    remote.settings.target.address.port = 1;
+    let gone = steps(&remote.settings).await;
+    assert_eq!(gone.last(), Some(&step("TCP", Found::Wrong)));
+    remote.settings.keys = vec![remote.lab.dir().join("absent")];
+    let keyless = steps(&remote.settings).await;
+    assert_eq!(keyless, [step("own keys", Found::Wrong)]);
     assert_eq!(remote.sshd.logins(&remote.lab), 0);
 }
