@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use super::scene::Scene;
 use crate::lab::faults::loose_mode;
+use crate::lab::process::signal;
 use crate::lab::sshd::{Like, Sshd, UID};
 use crate::lab::tree::hash_tree;
 use crate::lab::{Lab, fixture, set_mode, skip, store, wait_for};
@@ -25,7 +28,7 @@ fn give(path: &Path) {
 /// The state of `web1`, as `healerctl host` shows it.
 fn state(scene: &Scene) -> String {
     let (_, hosts) = scene.daemon.ctl(&scene.lab, &["host"]);
-    let hosts = hosts.as_array().cloned().unwrap_or_default();
+    let hosts = hosts["items"].as_array().cloned().unwrap_or_default();
     hosts
         .iter()
         .find(|host| host["host"] == "web1")
@@ -68,8 +71,17 @@ fn plain_php_on_an_enrolled_host_is_healed_as_it_would_be_here() {
         key.display(),
         site.display(),
     );
-    let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &tables, "");
+    // The host and its app come with a reload, and go with one.
+    let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", "", "");
     let ctl = |line: &[&str]| scene.daemon.ctl(&scene.lab, line);
+    let file = scene.lab.dir().join("healerd.toml");
+    let without = fs::read_to_string(&file).expect("the lab wrote it");
+    let reload = |text: &str| {
+        fs::write(&file, text).expect("root can write");
+        signal(scene.daemon.pid, Signal::HUP);
+    };
+    assert_eq!(state(&scene), "none");
+    reload(&format!("{without}\n{tables}"));
 
     // Nobody trusts it yet: it is told, and no login is tried.
     wait_for("it is told that the host is not enrolled", || {
@@ -133,4 +145,8 @@ fn plain_php_on_an_enrolled_host_is_healed_as_it_would_be_here() {
         0o666
     );
     scene.nothing_else_began("php");
+
+    reload(&without);
+    wait_for("the host is gone", || state(&scene) == "none");
+    assert_eq!(tries(&sshd, &scene.lab), tried);
 }
