@@ -56,7 +56,7 @@ pub(super) async fn run(json: bool, name: &str, alias: Option<&str>) -> Result<O
     }))
 }
 
-/// A place as ProxyJump names it.
+/// A place as `ProxyJump` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Jump {
     host: String,

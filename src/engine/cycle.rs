@@ -29,7 +29,8 @@ use std::time::Duration;
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
-    let unknown = match who::learn(desk).await {
+    let may = is_due(desk) || desk.heals.iter().any(|heal| !heal.state.is_end());
+    let unknown = match who::learn(desk, may).await {
         Ok(()) => None,
         Err(WhoError::Host(error)) => Some(error),
         Err(WhoError::Store(error)) => return Err(error.into()),

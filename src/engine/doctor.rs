@@ -18,7 +18,7 @@ use crate::model::name::HostName;
 use crate::seam::{Call, Host, HostError, Lane, Login, Remotes};
 
 /// Longest wait for one answer; a first login may push an agent before it.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// Less room than this on a host is told.
 const ROOM_BYTES: u64 = 256 << 20;
@@ -122,12 +122,12 @@ impl Handle {
             version: VERSION,
             owner: self.world.owner.clone(),
         };
-        match ask(there, login, request).await? {
-            Answer::Hello(hello) => Ok(hello),
-            _ => Err(HostError::Protocol {
+        let Answer::Hello(hello) = ask(there, login, request).await? else {
+            return Err(HostError::Protocol {
                 host: there.name().clone(),
-            }),
-        }
+            });
+        };
+        Ok(hello)
     }
 
     fn machine_found(&self, host: &HostName, hello: &Hello) -> Finding {
@@ -348,11 +348,13 @@ fn allow_lines(path: &str, user: &str) -> String {
 
 /// The lines for `~/.ssh/authorized_keys` that let our key start the agent, and nothing else.
 fn forced_command_line(keys: &[String]) -> String {
-    keys.iter()
-        .map(|key| {
-            format!(
-                "restrict,command=\"/usr/local/libexec/healer-agent --identity app --state $HOME/.local/state/healerd\" {key}\n"
-            )
-        })
-        .collect()
+    let mut lines = String::new();
+    for key in keys {
+        lines.push_str(
+            "restrict,command=\"/usr/local/libexec/healer-agent --identity app --state $HOME/.local/state/healerd\" ",
+        );
+        lines.push_str(key);
+        lines.push('\n');
+    }
+    lines
 }

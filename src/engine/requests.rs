@@ -55,7 +55,10 @@ type Done<T> = Result<T, Stop>;
 /// # Errors
 /// Only when the desk cannot go on; a refusal is an answer.
 pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), EngineError> {
-    if let Err(error) = who::learn(desk).await {
+    let may = !matches!(request, Request::Nudge);
+    if let Err(error) = who::learn(desk, may).await
+        && may
+    {
         // Whatever needs the host refuses by itself: a login without numbers is asked for nothing.
         tracing::warn!(app = %desk.app.name, host = %desk.app.host, reason = %error, "user not known");
     }

@@ -40,11 +40,12 @@ pub(super) enum WhoError {
     Store(#[from] StoreError),
 }
 
-/// Sees to it that the desk's app bears its user's numbers. Where nobody knows them yet, the host is asked.
+/// Sees to it that the desk's app bears its user's numbers. Where nobody knows them yet, the host is asked if it `may`
+/// be: when there is something to do there.
 ///
 /// # Errors
 /// When they cannot be learned: then nothing may be asked or done in that user's name.
-pub(super) async fn learn(desk: &mut Desk) -> Result<(), WhoError> {
+pub(super) async fn learn(desk: &mut Desk, may: bool) -> Result<(), WhoError> {
     if desk.app.host == HostName::local() {
         return Ok(());
     }
@@ -54,7 +55,11 @@ pub(super) async fn learn(desk: &mut Desk) -> Result<(), WhoError> {
     let known = desk.shared.user(&desk.app.host, user);
     let learned = match known {
         Some(ids) => Ok(ids),
-        None => ask(desk, user).await,
+        None if may => ask(desk, user).await,
+        None => Err(WhoError::Host(HostError::Unreachable {
+            host: desk.app.host.clone(),
+            reason: "nobody has asked yet".to_owned(),
+        })),
     };
     // What was known before and is not any more is forgotten on the desk too.
     let (uid, gid) = learned

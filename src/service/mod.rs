@@ -385,6 +385,7 @@ async fn world(
         web_roots: settings
             .apps
             .values()
+            .filter(|app| app.host == HostName::local())
             .map(|app| PathBuf::from(&app.target.root))
             .collect(),
         allow_temp: paths.temporary_state,
