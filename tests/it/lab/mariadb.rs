@@ -37,9 +37,9 @@ pub(super) fn install(lab: &Lab, data: &Path) {
 }
 
 impl MariaDb {
-    /// Serves a data directory that is already filled. The socket lies beside it.
+    /// Serves a data directory that is already filled. The socket lies in it.
     pub(super) fn serve(lab: &Lab, data: &Path) -> Self {
-        let socket = data.with_extension("sock");
+        let socket = data.join("mariadb.sock");
         let port = lab.port();
         let mut server = Self {
             pid: 0,
