@@ -66,9 +66,8 @@ pub(super) fn read(text: &[u8]) -> PhpText {
     let broken = torn.or_else(|| unbalanced(&tokens));
     let mut found = PhpText {
         broken: broken.map(|(at, what)| Broken {
-            line: 1 + text[..at.min(text.len())]
-                .iter()
-                .filter(|byte| **byte == b'\n')
+            line: text[..at.min(text.len())]
+                .split(|byte| *byte == b'\n')
                 .count(),
             what,
         }),
@@ -220,7 +219,9 @@ impl Lexer<'_> {
                 }
                 (Some(byte), next) => {
                     let begins = next.is_some_and(|next| is_word(next) || next == b'{');
-                    if quote != b'\'' && ((byte == b'$' && begins) || (byte == b'{' && next == Some(b'$'))) {
+                    if quote != b'\''
+                        && ((byte == b'$' && begins) || (byte == b'{' && next == Some(b'$')))
+                    {
                         plain = false;
                     }
                     bytes.push(byte);
@@ -292,7 +293,11 @@ fn unbalanced(tokens: &[Token]) -> Option<Torn> {
         return Some((*at, "a bracket is not closed"));
     }
     match tokens.last() {
-        None | Some(Token { kind: Kind::Close | Kind::Mark(b';' | b'}' | b':'), .. }) => None,
+        None
+        | Some(Token {
+            kind: Kind::Close | Kind::Mark(b';' | b'}' | b':'),
+            ..
+        }) => None,
         Some(last) => Some((last.at, "it ends in the middle of a statement")),
     }
 }
@@ -302,7 +307,10 @@ fn collect(tokens: &[Token], found: &mut PhpText) {
     let (mut depth, mut conditional) = (0_usize, false);
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
-        let before = at.checked_sub(1).and_then(|at| tokens.get(at)).map(|token| &token.kind);
+        let before = at
+            .checked_sub(1)
+            .and_then(|at| tokens.get(at))
+            .map(|token| &token.kind);
         match &token.kind {
             Kind::Mark(b'{') => depth += 1,
             Kind::Mark(b'}') => {
@@ -314,8 +322,8 @@ fn collect(tokens: &[Token], found: &mut PhpText) {
                 let sure = depth == 0 && !conditional;
                 let word = word.to_ascii_lowercase();
                 match word.as_str() {
-                    "if" | "else" | "elseif" | "for" | "foreach" | "while" | "switch" | "function"
-                    | "class" | "do" | "try" | "catch" => conditional = true,
+                    "if" | "else" | "elseif" | "for" | "foreach" | "while" | "switch"
+                    | "function" | "class" | "do" | "try" | "catch" => conditional = true,
                     "define" => {
                         if let Some((name, value)) = define(&tokens[at + 1..]) {
                             let value = if sure { value } else { Value::Unclear };
@@ -337,14 +345,15 @@ fn collect(tokens: &[Token], found: &mut PhpText) {
             Kind::Variable(name)
                 if depth == 0 && is_assignment(&tokens[at + 1..]) && starts_statement(before) =>
             {
-                let value = match expression(&tokens[at + 2..], &[b';']) {
+                let value = match expression(&tokens[at + 2..], b";") {
                     value if !conditional => value,
                     _ => Value::Unclear,
                 };
                 // Of variables the last one counts.
                 found.values.insert(format!("${name}"), value);
             }
-            Kind::Word(_) | Kind::Variable(_) | Kind::Text(_) | Kind::Number(_) | Kind::Mark(_) => {}
+            Kind::Word(_) | Kind::Variable(_) | Kind::Text(_) | Kind::Number(_) | Kind::Mark(_) => {
+            }
         }
         at += 1;
     }
@@ -368,8 +377,7 @@ fn starts_statement(before: Option<&Kind>) -> bool {
 
 fn is_assignment(tokens: &[Token]) -> bool {
     let kind = |at: usize| tokens.get(at).map(|token| &token.kind);
-    kind(0) == Some(&Kind::Mark(b'='))
-        && !matches!(kind(1), Some(Kind::Mark(b'=' | b'>')))
+    kind(0) == Some(&Kind::Mark(b'=')) && !matches!(kind(1), Some(Kind::Mark(b'=' | b'>')))
 }
 
 /// `( 'NAME', value )` behind `define`.
@@ -377,7 +385,7 @@ fn define(tokens: &[Token]) -> Option<(String, Value)> {
     let kind = |at: usize| tokens.get(at).map(|token| &token.kind);
     match (kind(0)?, kind(1)?, kind(2)?) {
         (Kind::Mark(b'('), Kind::Text(Some(name)), Kind::Mark(b',')) => {
-            let value = expression(tokens.get(3..)?, &[b')', b',']);
+            let value = expression(tokens.get(3..)?, b"),");
             Some((name.clone(), value))
         }
         _ => None,
@@ -388,7 +396,7 @@ fn define(tokens: &[Token]) -> Option<(String, Value)> {
 fn constant(tokens: &[Token]) -> Option<(String, Value)> {
     match (&tokens.first()?.kind, &tokens.get(1)?.kind) {
         (Kind::Word(name), Kind::Mark(b'=')) => {
-            Some((name.clone(), expression(tokens.get(2..)?, &[b';', b','])))
+            Some((name.clone(), expression(tokens.get(2..)?, b";,")))
         }
         _ => None,
     }
@@ -426,11 +434,14 @@ fn last_text(tokens: &[Token]) -> Option<String> {
     let end = tokens
         .iter()
         .position(|token| matches!(token.kind, Kind::Mark(b';') | Kind::Close))?;
-    tokens[..end].iter().rev().find_map(|token| match &token.kind {
-        Kind::Mark(b')') => None,
-        Kind::Text(text) => Some(text.clone()),
-        _ => Some(None),
-    })?
+    tokens[..end]
+        .iter()
+        .rev()
+        .find_map(|token| match &token.kind {
+            Kind::Mark(b')') => None,
+            Kind::Text(text) => Some(text.clone()),
+            _ => Some(None),
+        })?
 }
 
 #[cfg(test)]

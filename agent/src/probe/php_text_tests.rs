@@ -26,7 +26,10 @@ fn plain_definitions_are_values_and_all_else_is_unclear() {
         ("define('A', null);", Value::Null),
         ("const A = 'b';", text("b")),
         ("\\define('A', 'b');", text("b")),
-        ("define('A', 'first'); define('A', 'second');", text("first")),
+        (
+            "define('A', 'first'); define('A', 'second');",
+            text("first"),
+        ),
         ("define('A', \"b$c\");", Value::Unclear),
         ("define('A', \"{$c}\");", Value::Unclear),
         ("define('A', getenv('A'));", Value::Unclear),
@@ -35,7 +38,10 @@ fn plain_definitions_are_values_and_all_else_is_unclear() {
         ("define('A', 017);", Value::Unclear),
         ("define('A', <<<X\nb\nX\n);", Value::Unclear),
         ("if ($x) define('A', 'b');", Value::Unclear),
-        ("if ($x) { define('A', 'b'); } define('A', 'c');", Value::Unclear),
+        (
+            "if ($x) { define('A', 'b'); } define('A', 'c');",
+            Value::Unclear,
+        ),
         ("function f() { define('A', 'b'); }", Value::Unclear),
         ("if ($x) { f(); } define('A', 'c');", text("c")),
     ] {
@@ -63,7 +69,11 @@ fn what_only_looks_like_a_definition_is_none() {
     ] {
         assert_eq!(values(&format!("<?php\n{line}\n")).get("A"), None, "{line}");
     }
-    assert_eq!(values("define('A', 'b');"), BTreeMap::new(), "no tag, no PHP");
+    assert_eq!(
+        values("define('A', 'b');"),
+        BTreeMap::new(),
+        "no tag, no PHP"
+    );
 }
 
 #[test]
@@ -76,7 +86,10 @@ fn variables_of_the_outermost_level_are_read_too() {
     assert_eq!(found.get("$now"), Some(&Value::Unclear));
     assert_eq!(found.get("$a"), None);
     assert_eq!(found.get("$c"), None);
-    assert_eq!(values("<?php $upgrading = 5 ?>").get("$upgrading"), Some(&Value::Int(5)));
+    assert_eq!(
+        values("<?php $upgrading = 5 ?>").get("$upgrading"),
+        Some(&Value::Int(5))
+    );
 }
 
 #[test]
@@ -95,7 +108,10 @@ fn a_file_that_breaks_off_is_told_with_its_line() {
         ("", Some((1, "there is no PHP in it"))),
         ("<?php\n\ndefine('A', 'b", Some((3, "a text does not end"))),
         ("<?php\ndefine('A'", Some((2, "a bracket is not closed"))),
-        ("<?php\ndefine", Some((2, "it ends in the middle of a statement"))),
+        (
+            "<?php\ndefine",
+            Some((2, "it ends in the middle of a statement")),
+        ),
         ("<?php\n/* x", Some((2, "a comment does not end"))),
         ("<?php\n$a = <<<X\nb", Some((2, "a text does not end"))),
         ("<?php }", Some((1, "a bracket closes that was not opened"))),

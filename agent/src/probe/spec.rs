@@ -69,6 +69,7 @@ pub const KINDS: &[Kind] = &[
             ("reachable", FactType::Bool),
             ("error", FactType::Text), // absent, or: refused timeout tls protocol other
             ("status", FactType::Int),
+            ("server_error", FactType::Int), // the status from 500 on, else absent: for probes that only then have work
             ("body_bytes", FactType::Bytes),
             ("empty", FactType::Bool),
             ("location", FactType::Text),
@@ -101,7 +102,8 @@ pub const KINDS: &[Kind] = &[
             ("bytes", FactType::Bytes),
             ("newest", FactType::Millis), // mtime since the epoch of the newest entry
             ("newest_path", FactType::Text),
-            ("paths", FactType::ListOfText), // at most 100
+            ("newest_age", FactType::Millis), // since that mtime
+            ("paths", FactType::ListOfText),  // at most 100
             ("truncated", FactType::Bool),
         ],
     },
@@ -135,6 +137,43 @@ pub const KINDS: &[Kind] = &[
             ("values", FactType::Map), // those of `reveal` as text, all others as secrets
             ("missing", FactType::ListOfText), // of `need`: not there
             ("blank", FactType::ListOfText), // of `need`: there and empty
+        ],
+    },
+    Kind {
+        name: "php_constants",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
+            ("parsed", FactType::Bool), // false: it surely breaks off
+            ("error", FactType::Text),
+            ("size", FactType::Bytes),
+            ("keys", FactType::ListOfText), // constants by name, variables as `$name`
+            ("values", FactType::Map), // those of `reveal` as text, all others as secrets; unknown where not plain
+            ("missing", FactType::ListOfText), // of `need`: nowhere in it
+            ("blank", FactType::ListOfText), // of `need`: there and empty
+            ("loads", FactType::Bool), // does it include the file of that ending
+            ("time_age", FactType::Millis), // since the Unix time in the value `time_of`; absent: no plain number
+        ],
+    },
+    Kind {
+        name: "wp_core",
+        facts: &[
+            ("version", FactType::Text),
+            ("checked", FactType::Int),
+            ("missing", FactType::ListOfText), // at most 50
+            ("empty", FactType::ListOfText),   // at most 50
+            ("complete", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "mysql",
+        facts: &[
+            ("local", FactType::Bool), // only a server of this host is asked
+            ("reachable", FactType::Bool),
+            ("error", FactType::Text), // absent, or: refused timeout protocol other
+            ("refusal", FactType::Int), // the server's own error number, in place of its version
+            ("version", FactType::Text),
+            ("time", FactType::Millis),
         ],
     },
     Kind {
@@ -235,6 +274,26 @@ pub const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        name: "php_log",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("age", FactType::Millis),
+            ("suspect", FactType::Text), // the latest of `suspects`
+            ("suspects", FactType::ListOfText), // what fatal errors name below `below`, the latest first, at most 10
+        ],
+    },
+    Kind {
+        name: "bisect",
+        facts: &[
+            ("starts", FactType::Bool),          // with everything in place
+            ("starts_bare", FactType::Bool),     // with everything left out
+            ("leave_out", FactType::ListOfText), // the smallest set without which it starts
+            ("one", FactType::Text),             // when that is one
+            ("clash", FactType::ListOfText), // the smallest set that does not start together, `leave_out` first
+            ("runs", FactType::Int),
+        ],
+    },
+    Kind {
         name: "program",
         facts: &[
             ("found", FactType::Bool),
@@ -310,6 +369,25 @@ pub enum Probe {
         #[serde(default)]
         need: Vec<String>,
     },
+    /// What a PHP file defines, without running it.
+    PhpConstants(PhpConstantsProbe),
+    /// WordPress' own files.
+    WpCore {
+        /// Directory of wp-load.php, below the root.
+        #[serde(default)]
+        path: String,
+    },
+    /// A MySQL or MariaDB server of this host.
+    Mysql {
+        /// As in `DB_HOST`.
+        host: String,
+        /// Means nothing. It is there for a reference: as long as that is absent, nobody is asked. Servers complain about
+        /// every greeting that stays unanswered.
+        #[serde(default)]
+        when: Option<String>,
+        #[serde(default = "mysql_timeout")]
+        timeout: String,
+    },
     /// Values out of a JSON file by pointer.
     Json {
         path: String,
@@ -362,6 +440,16 @@ pub enum Probe {
         #[serde(default)]
         count: BTreeMap<String, String>,
     },
+    /// What the fatal errors in the tail of a PHP log name.
+    PhpLog {
+        path: String,
+        #[serde(default = "log_tail")]
+        tail: String,
+        /// The folder whose parts are named: `wp-content/plugins`.
+        below: String,
+    },
+    /// Which parts keep an application from starting.
+    Bisect(BisectProbe),
     /// A program, as the application's user, in its root. No shell.
     Program {
         argv: Vec<String>,
@@ -389,6 +477,50 @@ pub struct HttpProbe {
     /// Literals to look for in the first 256 KiB of the body.
     #[serde(default)]
     pub find: Vec<String>,
+}
+
+/// Parameters of [`Probe::PhpConstants`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhpConstantsProbe {
+    pub path: String,
+    /// Constants, and variables as `$name`, whose values may leave the host.
+    #[serde(default)]
+    pub reveal: Vec<String>,
+    /// Those that should be there.
+    #[serde(default)]
+    pub need: Vec<String>,
+    /// A file that it should include, by the end of its name.
+    #[serde(default)]
+    pub loads: Option<String>,
+    /// A value that is a Unix time.
+    #[serde(default)]
+    pub time_of: Option<String>,
+}
+
+/// Parameters of [`Probe::Bisect`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BisectProbe {
+    /// The parts: letters, digits, `-`, `_` and `.`.
+    pub items: Vec<String>,
+    /// Those to begin with; names that are no parts do not count.
+    #[serde(default)]
+    pub suspects: Vec<String>,
+    /// Starts the application. `%left_out%` in an argument stands for the parts to do without, joined by commas; with
+    /// none the argument is left away.
+    pub argv: Vec<String>,
+    /// It has started when the program ends with 0 and says this.
+    pub expect: String,
+    /// Of one start.
+    #[serde(default = "bisect_timeout")]
+    pub timeout: String,
+    /// Of the whole search, at most two minutes.
+    #[serde(default = "bisect_within")]
+    pub within: String,
+    /// At most this many starts.
+    #[serde(default = "bisect_runs")]
+    pub runs_max: u32,
 }
 
 /// A number that may have come out of a text fact.
@@ -444,6 +576,18 @@ fn http_timeout() -> String {
 }
 fn program_timeout() -> String {
     "20s".to_owned()
+}
+fn mysql_timeout() -> String {
+    "5s".to_owned()
+}
+fn bisect_timeout() -> String {
+    super::bisect::DEFAULT_TIMEOUT.to_owned()
+}
+fn bisect_within() -> String {
+    super::bisect::DEFAULT_WITHIN.to_owned()
+}
+fn bisect_runs() -> u32 {
+    super::bisect::DEFAULT_RUNS
 }
 fn log_tail() -> String {
     "64KiB".to_owned()

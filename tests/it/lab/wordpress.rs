@@ -58,7 +58,7 @@ impl Lab {
         let version = fs::read(Path::new(PACKAGE).join("wp-includes/version.php"))
             .unwrap_or_else(|error| panic!("wordpress is not installed: {error}"));
         // The number changes with the recipe below.
-        let salt = format!("1 {} {}", self.user.uid, blake3::hash(&version).to_hex());
+        let salt = format!("2 {} {}", self.user.uid, blake3::hash(&version).to_hex());
         store::prepared("wordpress", &fixture("wordpress"), &salt, |place| {
             let site = place.join("site");
             // The package is full of links into other packages.
@@ -81,7 +81,7 @@ impl Lab {
             let server = MariaDb::serve(self, &data);
             server.sql(
                 self,
-                "create database wordpress; create user wordpress@'127.0.0.1' identified by 'wordpress'; \
+                "create database wordpress; create user wordpress@'127.0.0.1' identified by 'fB7-mQ2x-lab'; \
                  grant all on wordpress.* to wordpress@'127.0.0.1'",
             );
             write_config(self, &site, &server, "http://127.0.0.1:9/");
