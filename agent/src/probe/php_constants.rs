@@ -76,11 +76,9 @@ fn facts(text: &PhpText, asked: &PhpConstantsProbe, now_ms: i64) -> Found {
             Some(Value::Text(_) | Value::Int(_) | Value::Bool(_) | Value::Unclear) => {}
         }
     }
-    let missing = if others && !missing.is_empty() {
-        elsewhere()
-    } else {
-        missing.into()
-    };
+    if others {
+        missing.clear();
+    }
     let time = asked
         .time_of
         .as_ref()
@@ -178,10 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn another_included_file_leaves_open_what_is_missing() {
+    fn what_another_included_file_may_define_is_not_missing() {
         let found =
             of("<?php require 'secrets.php'; define('DB_NAME', 'x'); require 'wp-settings.php';");
-        assert!(matches!(found.facts["missing"], Fact::Unknown(_)));
+        assert_eq!(found.facts["missing"], Fact::List(Vec::new()));
         assert_eq!(found.facts["loads"], Fact::Bool(true));
         let Some(Fact::Map(values)) = found.facts.get("values") else {
             panic!("{found:?}");

@@ -31,7 +31,11 @@ pub(super) fn probe(context: &Context, path: &str, tail: &str, below: &str) -> F
     };
     let handle = match context.place.open_at(&path, OFlags::PATH) {
         Ok(handle) => handle,
-        Err(errno) if is_absent(errno) => return Found::absent("php_log").with("exists", false),
+        Err(errno) if is_absent(errno) => {
+            return Found::absent("php_log")
+                .with("exists", false)
+                .with("suspects", Vec::<String>::new());
+        }
         Err(errno) => return unknown(&reason(errno)),
     };
     let stat = match stat(&handle) {
@@ -51,6 +55,10 @@ pub(super) fn probe(context: &Context, path: &str, tail: &str, below: &str) -> F
             })
         });
     let found = match text {
+        // A hint that nobody may read is no hint.
+        Err(errno @ (Errno::ACCESS | Errno::PERM)) => Found::absent("php_log")
+            .with("readable", false)
+            .with("suspects", Vec::<String>::new()),
         Err(errno) => unknown(&reason(errno)),
         Ok(text) => {
             let names = names(&String::from_utf8_lossy(&text), below);

@@ -69,7 +69,7 @@ pub const KINDS: &[Kind] = &[
             ("reachable", FactType::Bool),
             ("error", FactType::Text), // absent, or: refused timeout tls protocol other
             ("status", FactType::Int),
-            ("server_error", FactType::Int), // the status from 500 on, else absent: for probes that only then have work
+            ("server_error", FactType::Int), // the status from 500 on but 503, which is meant; else absent
             ("body_bytes", FactType::Bytes),
             ("empty", FactType::Bool),
             ("location", FactType::Text),
@@ -149,9 +149,9 @@ pub const KINDS: &[Kind] = &[
             ("size", FactType::Bytes),
             ("keys", FactType::ListOfText), // constants by name, variables as `$name`
             ("values", FactType::Map), // those of `reveal` as text, all others as secrets; unknown where not plain
-            ("missing", FactType::ListOfText), // of `need`: nowhere in it
-            ("blank", FactType::ListOfText), // of `need`: there and empty
-            ("loads", FactType::Bool), // does it include the file of that ending
+            ("missing", FactType::ListOfText), // of `need`: nowhere in it, and it includes no other file
+            ("blank", FactType::ListOfText),   // of `need`: there and empty
+            ("loads", FactType::Bool),         // does it include the file of that ending
             ("time_age", FactType::Millis), // since the Unix time in the value `time_of`; absent: no plain number
         ],
     },
@@ -277,6 +277,7 @@ pub const KINDS: &[Kind] = &[
         name: "php_log",
         facts: &[
             ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
             ("age", FactType::Millis),
             ("suspect", FactType::Text), // the latest of `suspects`
             ("suspects", FactType::ListOfText), // what fatal errors name below `below`, the latest first, at most 10
