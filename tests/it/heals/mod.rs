@@ -13,3 +13,4 @@ mod php;
 mod runaway;
 mod undo;
 mod unit;
+mod wordpress;
