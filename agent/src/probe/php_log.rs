@@ -56,7 +56,7 @@ pub(super) fn probe(context: &Context, path: &str, tail: &str, below: &str) -> F
         });
     let found = match text {
         // A hint that nobody may read is no hint.
-        Err(errno @ (Errno::ACCESS | Errno::PERM)) => Found::absent("php_log")
+        Err(Errno::ACCESS | Errno::PERM) => Found::absent("php_log")
             .with("readable", false)
             .with("suspects", Vec::<String>::new()),
         Err(errno) => unknown(&reason(errno)),

@@ -13,7 +13,7 @@ use crate::lab::daemon::app_table;
 use crate::lab::process::signal;
 use crate::lab::tree::{Look, hash_tree};
 use crate::lab::wordpress::{self, WordPress};
-use crate::lab::{Lab, faults, http, set_mode};
+use crate::lab::{Lab, faults, http, set_mode, wait_for};
 
 const APP: &str = "wordpress";
 
@@ -66,7 +66,8 @@ fn differences(before: &Look, after: &Look) -> Vec<String> {
         .collect()
 }
 
-/// A person takes a heal back; afterwards nothing runs alone until the test says so.
+/// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. What follows must not
+/// wait: that the site got worse is noticed, too.
 #[track_caller]
 fn takes_back(scene: &Scene, heal: &Heal) {
     scene.set_mode(APP, "MANUAL");
@@ -81,7 +82,13 @@ fn takes_back(scene: &Scene, heal: &Heal) {
         ],
     );
     assert_eq!(code, Some(0), "{said:#}");
-    scene.ends(APP, "rollback", "rollback", "Cured");
+    wait_for("everything is put back", || {
+        scene
+            .journal
+            .heals(APP)
+            .iter()
+            .any(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
+    });
 }
 
 #[test]
@@ -118,7 +125,6 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     // Somebody changed a key before it broke off: he may have meant it, so a person decides.
     let other = good.replace("k3}q#eW0", "somebody");
     let other = other.replace("require_once ABSPATH . 'wp-settings.php';\n", "");
-    assert_eq!(other.len() + 44, good.len());
     fs::write(&config, &other).unwrap();
     let approval = scene.proposed(APP, "restore_wp_config");
     scene.rounds(APP, 3);
@@ -141,7 +147,7 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
 }
 
 #[test]
-fn modes_owners_and_flags_are_put_right() {
+fn owners_and_modes_are_put_right() {
     let Some((scene, app)) = watched(&["greeting"], None, true) else {
         return;
     };
@@ -155,6 +161,23 @@ fn modes_owners_and_flags_are_put_right() {
     faults::uploads_owned_by_root(&app);
     scene.heals_alone(APP, "fix_uploads_permissions");
     before.assert_same(&look(&app));
+
+    // Everybody can write what holds the passwords.
+    let config = app.file("wp-config.php");
+    set_mode(&config, 0o666);
+    let open = look(&app);
+    let heal = scene.heals_alone(APP, "fix_wp_config_mode");
+    assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
+    assert_eq!(http::status(&app.web.url), Some(200));
+    takes_back(&scene, &heal);
+    assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
+}
+
+#[test]
+fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
+    let Some((scene, app)) = watched(&["greeting"], None, false) else {
+        return;
+    };
 
     // A flag that never ages, because it always says now.
     let flag = app.file(".maintenance");
@@ -190,19 +213,6 @@ fn modes_owners_and_flags_are_put_right() {
     takes_back(&scene, &heal);
     http::wait_for_status(&app.web.url, 503);
     assert_eq!(differences(&left, &look(&app)), Vec::<String>::new());
-    fs::remove_file(&flag).unwrap();
-    scene.check_says(APP, "wp_maintenance", "PASS", "not in maintenance");
-    scene.set_mode(APP, "FULL_AUTO");
-
-    // Everybody can write what holds the passwords.
-    let config = app.file("wp-config.php");
-    set_mode(&config, 0o666);
-    let open = look(&app);
-    let heal = scene.heals_alone(APP, "fix_wp_config_mode");
-    assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
-    assert_eq!(http::status(&app.web.url), Some(200));
-    takes_back(&scene, &heal);
-    assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
 }
 
 #[test]
@@ -295,16 +305,20 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
 
     app.install_plugins(&scene.lab, &["greeting", "fatal", "banner"]);
     let active = app.active_plugins(&scene.lab);
-    let broken = look(&app);
+    let plugins = app.file("wp-content/plugins");
+    let broken = hash_tree(&plugins, &[]);
     http::wait_for_status(&app.web.url, 500);
     let heal = scene.heals_alone(APP, "set_plugin_aside");
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     assert!(aside("fatal").join("includes/loader.php").exists());
     takes_back(&scene, &heal);
-    assert_eq!(differences(&broken, &look(&app)), Vec::<String>::new());
-    assert_eq!(app.active_plugins(&scene.lab), active);
+    assert_eq!(
+        differences(&broken, &hash_tree(&plugins, &[])),
+        Vec::<String>::new()
+    );
     http::wait_for_status(&app.web.url, 500);
+    assert_eq!(app.active_plugins(&scene.lab), active);
 }
 
 #[test]

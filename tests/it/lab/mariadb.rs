@@ -8,9 +8,6 @@ use std::process::Command;
 use super::process::run;
 use super::{Lab, PATIENCE, wait_for};
 
-/// What a lab with a database needs.
-pub(crate) const PROGRAMS: &[&str] = &["mariadbd", "mariadb", "mariadb-install-db"];
-
 /// A server that this lab may stop and start again.
 #[derive(Debug)]
 pub(crate) struct MariaDb {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::mariadb::{self, MariaDb};
-use super::process::{Output, run};
+use super::process::run;
 use super::web::Web;
-use super::{Lab, PATIENCE, fixture, say_skip, set_mode, store};
+use super::{Lab, fixture, say_skip, set_mode, store};
 
 /// What a lab with WordPress needs.
 pub(crate) const PROGRAMS: &[&str] = &[
@@ -160,17 +160,6 @@ impl WordPress {
         self.database.sql(
             lab,
             "select option_value from wordpress.wp_options where option_name = 'active_plugins'",
-        )
-    }
-
-    /// Runs WP-CLI as the application's user.
-    pub(crate) fn wp(&self, lab: &Lab, phar: &Path, arguments: &[&str]) -> Output {
-        run(
-            lab.as_user("php")
-                .arg(phar)
-                .args(arguments)
-                .current_dir(&self.path),
-            PATIENCE,
         )
     }
 }
