@@ -66,8 +66,8 @@ fn differences(before: &Look, after: &Look) -> Vec<String> {
         .collect()
 }
 
-/// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. What follows must not
-/// wait: that the site got worse is noticed, too.
+/// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
+/// watching for a while, and that is not waited for.
 #[track_caller]
 fn takes_back(scene: &Scene, heal: &Heal) {
     scene.set_mode(APP, "MANUAL");
