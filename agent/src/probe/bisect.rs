@@ -3,11 +3,15 @@
 //!
 //! Nothing is changed while searching, so there is nothing to bring back, however the search ends. It finds a smallest set
 //! to leave out, and whom that set clashes with. An answer that did not come within the limits is unknown and never half.
+//!
+//! What is bad is looked at every few seconds: an answer is remembered, and the next search begins by asking whether it
+//! still holds, so that a site that is down is not started over and over.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::Context;
-use super::deadline::Deadline;
 use super::found::Found;
 use super::program::{self, NotRun};
 use super::spec::{BisectProbe, Fact};
@@ -20,6 +24,17 @@ const ITEMS_MAX: usize = 200;
 const ITEM_BYTES_MAX: usize = 200;
 const RUNS_MAX: u32 = 100;
 const READ_BYTES_MAX: usize = 64 << 10;
+const REMEMBERED_MAX: usize = 64;
+
+/// Single culprits that were found, the latest last, by who was asked how.
+static REMEMBERED: Mutex<VecDeque<(String, Known)>> = Mutex::new(VecDeque::new());
+
+/// An earlier answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    one: String,
+    clash: Vec<String>,
+}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +75,10 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
     };
     let end = context.within(within);
     let mut runs = 0;
-    let answer =
-        search(&asked.items, &asked.suspects, &mut |left_out| {
+    let key = format!("{} {:?}", context.target.root, asked.argv);
+    let known = recall(&key);
+    let mut starts =
+        |left_out: &[String]| {
             if runs >= asked.runs_max.min(RUNS_MAX) {
                 return Err(Undecided(format!("not found within {runs} runs")));
             }
@@ -71,13 +88,12 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
                 .filter(|argument| !left_out.is_empty() || !argument.contains(LEFT_OUT))
                 .map(|argument| argument.replace(LEFT_OUT, &left_out.join(",")))
                 .collect();
-            let deadline = earlier(end, context.within(timeout));
             let ran = program::run(
                 context,
                 &program,
                 &arguments,
-                &std::collections::BTreeMap::new(),
-                deadline,
+                &BTreeMap::new(),
+                end.min(context.within(timeout)),
                 READ_BYTES_MAX,
             );
             if end.passed() || context.stopped() {
@@ -90,15 +106,41 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
                 Ok(ran) => Ok(ran.exit == Some(0)
                     && String::from_utf8_lossy(&ran.stdout).contains(&asked.expect)),
             }
-        });
+        };
+    let answer = search(&asked.items, &asked.suspects, known.as_ref(), &mut starts);
     match answer {
         Err(Undecided(why)) => unknown(&why),
-        Ok(answer) => facts(answer, runs),
+        Ok(answer) => {
+            remember(key, &answer);
+            facts(answer, runs)
+        }
     }
 }
 
-fn earlier(one: Deadline, other: Deadline) -> Deadline {
-    one.min(other)
+fn recall(key: &str) -> Option<Known> {
+    let remembered = REMEMBERED.lock().ok()?;
+    let (_, known) = remembered.iter().find(|(known, _)| known == key)?;
+    Some(known.clone())
+}
+
+/// Keeps what is worth asking again; a search that ended otherwise is forgotten.
+fn remember(key: String, answer: &Answer) {
+    let Ok(mut remembered) = REMEMBERED.lock() else {
+        return;
+    };
+    remembered.retain(|(known, _)| *known != key);
+    if let Answer::Culprits { leave_out, clash } = answer
+        && let [one] = leave_out.as_slice()
+    {
+        let known = Known {
+            one: one.clone(),
+            clash: clash.clone(),
+        };
+        remembered.push_back((key, known));
+        if remembered.len() > REMEMBERED_MAX {
+            remembered.pop_front();
+        }
+    }
 }
 
 fn facts(answer: Answer, runs: u32) -> Found {
@@ -138,26 +180,37 @@ fn fit(items: &[String]) -> Result<(), String> {
     }
 }
 
-/// Looks for a smallest set to leave out, beginning with the suspects. `starts` says whether it starts without these.
+/// Looks for a smallest set to leave out, beginning with what was known before, then the suspects. `starts` says whether
+/// it starts without these.
 fn search(
     items: &[String],
     suspects: &[String],
+    known: Option<&Known>,
     starts: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
 ) -> Result<Answer, Undecided> {
     if starts(&[])? {
         return Ok(Answer::Starts);
     }
+    if let Some(known) = known
+        && known.clash.iter().all(|part| items.contains(part))
+        && starts(std::slice::from_ref(&known.one))?
+    {
+        return Ok(Answer::Culprits {
+            leave_out: vec![known.one.clone()],
+            clash: known.clash.clone(),
+        });
+    }
     if items.is_empty() || !starts(items)? {
         return Ok(Answer::NeverStarts);
     }
     // The latest suspect first, then all of them, then everybody.
-    let known: Vec<String> = suspects
+    let named: Vec<String> = suspects
         .iter()
         .filter(|suspect| items.contains(suspect))
         .cloned()
         .collect();
     let mut from = items.to_vec();
-    for set in [known.get(..1).unwrap_or_default(), known.as_slice()] {
+    for set in [named.get(..1).unwrap_or_default(), named.as_slice()] {
         if !set.is_empty() && set.len() < from.len() && starts(set)? {
             from = set.to_vec();
             break;
@@ -228,7 +281,7 @@ fn smallest(
 
 /// The limits that a stack file leaves open.
 pub(super) const DEFAULT_RUNS: u32 = 40;
-pub(super) const DEFAULT_WITHIN: &str = "45s";
+pub(super) const DEFAULT_WITHIN: &str = "40s";
 /// One start; longer than any page may take.
 pub(super) const DEFAULT_TIMEOUT: &str = "15s";
 

@@ -17,7 +17,7 @@ fn texts(items: &[&str]) -> Vec<String> {
 /// Searches an application that does not start while all of one of these sets are in place; also gives the runs.
 fn searched(items: &[String], suspects: &[&str], clashes: &[&[&str]]) -> (Answer, usize) {
     let mut runs = 0;
-    let answer = search(items, &texts(suspects), &mut |left_out| {
+    let answer = search(items, &texts(suspects), None, &mut |left_out| {
         runs += 1;
         Ok(!clashes.iter().any(|clash| {
             clash
@@ -113,9 +113,48 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
 }
 
 #[test]
+fn what_was_known_is_asked_again_and_not_believed() {
+    let known = Known {
+        one: "p04".to_owned(),
+        clash: texts(&["p04", "p20"]),
+    };
+    for (case, items, culprit, want, runs_max) in [
+        (
+            "still so",
+            30,
+            "p04",
+            culprits(&["p04"], &["p04", "p20"]),
+            2,
+        ),
+        (
+            "another one now",
+            30,
+            "p07",
+            culprits(&["p07"], &["p07"]),
+            17,
+        ),
+        (
+            "its partner is gone",
+            10,
+            "p04",
+            culprits(&["p04"], &["p04"]),
+            12,
+        ),
+    ] {
+        let mut runs = 0;
+        let answer = search(&names(items), &[], Some(&known), &mut |left_out| {
+            runs += 1;
+            Ok(left_out.iter().any(|out| out == culprit))
+        });
+        assert_eq!(answer, Ok(want), "{case}");
+        assert!(runs <= runs_max, "{case}: {runs} runs");
+    }
+}
+
+#[test]
 fn what_cannot_be_decided_is_not_half_decided() {
     let mut runs = 0;
-    let answer = search(&names(8), &[], &mut |left_out| {
+    let answer = search(&names(8), &[], None, &mut |left_out| {
         runs += 1;
         if runs > 3 {
             return Err(Undecided("out of time".to_owned()));
@@ -150,7 +189,7 @@ proptest! {
         let starts = |left_out: &[String]| {
             !clashes.iter().any(|clash| clash.iter().all(|part| !left_out.contains(part)))
         };
-        let answer = search(&items, &[format!("p{suspect:02}")], &mut |left_out| Ok(starts(left_out)));
+        let answer = search(&items, &[format!("p{suspect:02}")], None, &mut |left_out| Ok(starts(left_out)));
         match answer.unwrap() {
             Answer::Starts => prop_assert!(starts(&[])),
             Answer::NeverStarts => prop_assert!(!starts(&items)),

@@ -94,16 +94,16 @@ impl Lab {
             server.stop(self);
         })
     }
+}
 
-    /// WP-CLI as `tests/run` keeps it. The one thing that may be missing anywhere: its absence is told and fails nothing.
-    pub(crate) fn wp_cli(&self) -> Option<PathBuf> {
-        let phar = store::cache().join("wp-cli/wp-cli.phar");
-        if !phar.is_file() {
-            say_skip("needs wp-cli.phar; tests/run takes it out of the npm package wp-studio");
-            return None;
-        }
-        Some(phar)
+/// WP-CLI as `tests/run` keeps it. The one thing that may be missing anywhere: its absence is told and fails nothing.
+pub(crate) fn wp_cli() -> Option<PathBuf> {
+    let phar = store::cache().join("wp-cli/wp-cli.phar");
+    if !phar.is_file() {
+        say_skip("needs wp-cli.phar; tests/run takes it out of the npm package wp-studio");
+        return None;
     }
+    Some(phar)
 }
 
 /// What a person has there, mode included. Only the addresses differ from lab to lab.
@@ -138,14 +138,15 @@ impl WordPress {
                 lab.user.own_all(&place);
             }
         }
-        let list: String = names
+        let list = names
             .iter()
             .enumerate()
             .map(|(at, name)| {
                 let file = format!("{name}/{name}.php");
                 format!("i:{at};s:{}:\"{file}\";", file.len())
             })
-            .collect();
+            .collect::<Vec<String>>()
+            .concat();
         self.database.sql(
             lab,
             &format!(

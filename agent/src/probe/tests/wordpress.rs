@@ -23,7 +23,9 @@ fn a_database_is_greeted_at_the_host_that_stays_secret_and_only_when_there_is_ne
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let greeting = b"\x0a10.11.19-MariaDB\0rest";
-        stream.write_all(&[u8::try_from(greeting.len()).unwrap(), 0, 0, 0]).unwrap();
+        stream
+            .write_all(&[u8::try_from(greeting.len()).unwrap(), 0, 0, 0])
+            .unwrap();
         stream.write_all(greeting).unwrap();
     });
     let ask = |when: &str| {
@@ -37,10 +39,16 @@ fn a_database_is_greeted_at_the_host_that_stays_secret_and_only_when_there_is_ne
     assert!(is_unknown(&idle["database"]["reachable"], "absent"));
     let found = ask("wp-config.php");
     assert_eq!(found["database"]["reachable"], Fact::Bool(true));
-    assert_eq!(found["database"]["version"], Fact::Text("10.11.19-MariaDB".to_owned()));
+    assert_eq!(
+        found["database"]["version"],
+        Fact::Text("10.11.19-MariaDB".to_owned())
+    );
     server.join().unwrap();
     let shown = format!("{found:?}");
-    assert!(!shown.contains(&host) && !shown.contains("correct horse"), "{shown}");
+    assert!(
+        !shown.contains(&host) && !shown.contains("correct horse"),
+        "{shown}"
+    );
     // The listener is gone with its thread.
     let gone = ask("wp-config.php");
     assert_eq!(gone["database"]["reachable"], Fact::Bool(false));
@@ -58,7 +66,9 @@ fn a_server_that_says_nothing_or_something_else_is_no_database() {
     let host = other.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = other.accept().unwrap();
-        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
     });
     let facts = ground.ask("mysql", &json!({ "host": host }));
     assert_eq!(facts["error"], Fact::Text("protocol".to_owned()));
@@ -83,7 +93,10 @@ fn missing_and_empty_core_files_are_named_by_the_installation_itself() {
         };
         ground.write(&format!("site/{path}"), "<?php\n");
     }
-    ground.write("site/wp-includes/version.php", "<?php\n$wp_version = '6.1.9';\n");
+    ground.write(
+        "site/wp-includes/version.php",
+        "<?php\n$wp_version = '6.1.9';\n",
+    );
     let ask = || ground.ask("wp_core", &json!({ "path": "site/" }));
     let facts = ask();
     assert_eq!(facts["complete"], Fact::Bool(true), "{facts:?}");
@@ -109,16 +122,23 @@ fn a_search_runs_the_program_and_finds_the_pair() {
             "argv": ["sh", "-c", script, "sh", "%left_out%"],
             "expect": "started",
         });
-        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         ground.ask("bisect", &params)
     };
     let items = ["p1", "p2", "p3", "p4", "p5"];
+    let facts = ask(&items, json!({ "runs_max": 3 }));
+    assert!(is_unknown(&facts["one"], "within 3 runs"), "{facts:?}");
     let facts = ask(&items, json!({ "suspects": ["p4", "p9"] }));
     assert_eq!(facts["one"], Fact::Text("p4".to_owned()));
     assert_eq!(facts["clash"], texts(&["p4", "p2"]));
     assert_eq!(facts["starts"], Fact::Bool(false));
+    // The next look only asks whether it is still so.
     let facts = ask(&items, json!({ "runs_max": 3 }));
-    assert!(is_unknown(&facts["one"], "within 3 runs"), "{facts:?}");
+    assert_eq!(facts["clash"], texts(&["p4", "p2"]));
+    assert_eq!(facts["runs"], Fact::Int(2));
     let facts = ask(&["p1"], json!({}));
     assert_eq!(facts["starts_bare"], Fact::Bool(false));
     let facts = ask(&["p1,p2"], json!({}));
@@ -135,8 +155,15 @@ fn a_log_names_what_its_latest_fatal_errors_name() {
     assert_eq!(ask()["exists"], Fact::Bool(false));
     let old = "PHP Fatal error:  x in /srv/wp-content/plugins/old/old.php:3\n";
     let new = "PHP Fatal error:  x in /srv/wp-content/plugins/new/new.php:3\n";
-    ground.write("debug.log", &format!("{old}{}{new}", "PHP Notice: y\n".repeat(200)));
+    ground.write(
+        "debug.log",
+        &format!("{old}{}{new}", "PHP Notice: y\n".repeat(200)),
+    );
     let facts = ask();
-    assert_eq!(facts["suspects"], texts(&["new"]), "what is older lies before the tail");
+    assert_eq!(
+        facts["suspects"],
+        texts(&["new"]),
+        "what is older lies before the tail"
+    );
     assert_eq!(facts["suspect"], Fact::Text("new".to_owned()));
 }
