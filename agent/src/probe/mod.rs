@@ -38,6 +38,7 @@ mod log;
 )]
 mod mysql;
 mod npm;
+mod params;
 mod php_constants;
 mod php_log;
 #[expect(

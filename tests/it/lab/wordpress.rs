@@ -164,3 +164,79 @@ impl WordPress {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use crate::lab::http::{status, wait_for_status};
+    use crate::lab::tree::hash_tree;
+    use crate::lab::{Lab, faults, set_mode};
+
+    #[test]
+    fn wordpress_is_healthy_and_its_faults_are_seen_and_can_be_cured() {
+        let Some(lab) = Lab::open(super::PROGRAMS) else {
+            return;
+        };
+        let mut app = lab.wordpress(&["greeting", "banner"]);
+        let before = hash_tree(&app.path, &[]);
+        let page = wait_for_status(&app.web.url, 200).body;
+        assert!(page.contains("greeting was here"), "{page}");
+        before.assert_same(&hash_tree(&app.path, &[]));
+
+        let config = app.file("wp-config.php");
+        let good = fs::read(&config).unwrap();
+        faults::wp_config_missing(&app);
+        let answer = wait_for_status(&app.web.url, 302);
+        assert!(answer.body.is_empty(), "{}", answer.body);
+        fs::write(&config, &good).unwrap();
+        set_mode(&config, 0o640);
+        lab.user.own(&config);
+        faults::wp_config_truncated(&app);
+        wait_for_status(&app.web.url, 500);
+        fs::write(&config, &good).unwrap();
+        wait_for_status(&app.web.url, 200);
+
+        let flag = app.file(".maintenance");
+        faults::wp_maintenance(&lab, &app, "time()");
+        wait_for_status(&app.web.url, 503);
+        // WordPress itself no longer believes a number that is ten minutes old.
+        faults::wp_maintenance(&lab, &app, "1500000000");
+        wait_for_status(&app.web.url, 200);
+        fs::remove_file(&flag).unwrap();
+
+        let core = app.file("wp-includes/capabilities.php");
+        let good = fs::read(&core).unwrap();
+        faults::core_file_missing(&app, "wp-includes/capabilities.php");
+        wait_for_status(&app.web.url, 500);
+        fs::write(&core, good).unwrap();
+        wait_for_status(&app.web.url, 200);
+
+        app.install_plugins(&lab, &["greeting", "fatal"]);
+        wait_for_status(&app.web.url, 500);
+        let log = fs::read_to_string(app.file("wp-content/debug.log")).unwrap();
+        assert!(log.contains("wp-content/plugins/fatal/includes"), "{log}");
+        app.install_plugins(&lab, &["clash-one", "greeting"]);
+        wait_for_status(&app.web.url, 200);
+        app.install_plugins(&lab, &["clash-two", "greeting"]);
+        wait_for_status(&app.web.url, 200);
+        app.install_plugins(&lab, &["clash-one", "clash-two", "greeting"]);
+        wait_for_status(&app.web.url, 500);
+        app.install_plugins(&lab, &["greeting"]);
+        wait_for_status(&app.web.url, 200);
+
+        faults::uploads_owned_by_root(&app);
+        assert_eq!(
+            fs::metadata(app.file("wp-content/uploads")).unwrap().uid(),
+            0
+        );
+        assert_eq!(status(&app.web.url), Some(200));
+
+        app.database.stop(&lab);
+        let page = wait_for_status(&app.web.url, 500).body;
+        assert!(page.contains("database connection"), "{page}");
+        app.database.start(&lab);
+        wait_for_status(&app.web.url, 200);
+    }
+}
