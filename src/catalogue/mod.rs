@@ -38,6 +38,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("php", include_str!("../../stacks/php.toml")),
     ("laravel", include_str!("../../stacks/laravel.toml")),
     ("express", include_str!("../../stacks/express.toml")),
+    ("wordpress", include_str!("../../stacks/wordpress.toml")),
 ];
 
 /// All stacks.

@@ -430,7 +430,7 @@ impl StepSource {
             } => {
                 let mut arguments = Vec::with_capacity(argv.len());
                 for template in argv {
-                    let is_foreign = template.literal().is_none();
+                    let is_foreign = template.literal().is_none() && !template.names_an_option();
                     for argument in template.expand(scope)? {
                         // A value that looks like an option may only stand behind `--`.
                         let is_operand = arguments.iter().any(|earlier| earlier == "--");

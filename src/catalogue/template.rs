@@ -148,6 +148,14 @@ impl Template {
         }
     }
 
+    /// Does the author's own text begin it with `--name=`? Then no value in it can become another option.
+    pub fn names_an_option(&self) -> bool {
+        match self.pieces.first() {
+            Some(Piece::Text(text)) => text.starts_with("--") && text.contains('='),
+            _ => false,
+        }
+    }
+
     /// One sentence for people: unknown and absent are said, lists are joined, foreign text is escaped, and the whole
     /// is bounded.
     pub fn message(

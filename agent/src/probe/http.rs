@@ -58,6 +58,10 @@ pub(super) fn probe(context: &Context, probe: &HttpProbe) -> Found {
                 .with("reachable", true)
                 .with("error", broken)
                 .with("status", u32::from(head.status))
+                .with(
+                    "server_error",
+                    (head.status >= 500 && head.status != 503).then_some(u32::from(head.status)),
+                )
                 .with("body_bytes", body.bytes)
                 .with("empty", empty)
                 .with("location", head.location)

@@ -72,7 +72,7 @@ pub(super) fn probe(
 }
 
 /// The last bytes, from the first whole line on.
-fn tail_of(mut file: std::fs::File, size: u64, tail: u64) -> std::io::Result<Vec<u8>> {
+pub(super) fn tail_of(mut file: std::fs::File, size: u64, tail: u64) -> std::io::Result<Vec<u8>> {
     // One byte more than asked for tells whether the first line is whole.
     let from = size.saturating_sub(tail.saturating_add(1));
     file.seek(SeekFrom::Start(from))?;

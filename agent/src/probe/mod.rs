@@ -8,6 +8,7 @@
 //! Nothing here decides what a fact means, writes anything, or starts a long-lived process.
 
 mod access;
+mod bisect;
 mod deadline;
 mod env;
 mod env_text;
@@ -31,7 +32,20 @@ mod http_text;
 mod http_url;
 mod json;
 mod log;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of errors, files and addresses are the system's; a new one is like any other"
+)]
+mod mysql;
 mod npm;
+mod params;
+mod php_constants;
+mod php_log;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of tokens only those are named that mean something here; all others are plain text"
+)]
+mod php_text;
 mod place;
 mod pm2;
 #[expect(
@@ -54,6 +68,7 @@ mod tls;
 mod tree;
 mod unit;
 mod validate;
+mod wp_core;
 
 #[cfg(test)]
 mod tests;
@@ -340,7 +355,7 @@ fn ask(
 fn shows_arguments(probe: &Probe) -> bool {
     matches!(
         probe,
-        Probe::Program { .. } | Probe::Pm2 { .. } | Probe::Unit { .. }
+        Probe::Program { .. } | Probe::Bisect(_) | Probe::Pm2 { .. } | Probe::Unit { .. }
     )
 }
 
@@ -381,6 +396,15 @@ fn run(context: &Context, probe: &Probe) -> Found {
         Probe::Disk { path } => system::disk(context, path),
         Probe::Memory {} => system::memory(),
         Probe::Log { path, tail, count } => log::probe(context, path, tail, count),
+        Probe::PhpConstants(probe) => php_constants::probe(context, probe),
+        Probe::WpCore { path } => wp_core::probe(context, path),
+        Probe::Mysql {
+            host,
+            when: _,
+            timeout,
+        } => mysql::probe(context, host, timeout),
+        Probe::PhpLog { path, tail, below } => php_log::probe(context, path, tail, below),
+        Probe::Bisect(probe) => bisect::probe(context, probe),
         Probe::Program {
             argv,
             timeout,

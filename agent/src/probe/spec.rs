@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::params::{
+    Access, BisectProbe, Dialect, FileFormat, HttpProbe, Number, Output, PhpConstantsProbe,
+};
+use super::params::{entries_max, log_tail, mysql_timeout, program_timeout, yes};
 pub use super::reference::Reference;
 pub use super::validate::check;
 
@@ -69,6 +73,7 @@ pub const KINDS: &[Kind] = &[
             ("reachable", FactType::Bool),
             ("error", FactType::Text), // absent, or: refused timeout tls protocol other
             ("status", FactType::Int),
+            ("server_error", FactType::Int), // the status from 500 on but 503, which is meant; else absent
             ("body_bytes", FactType::Bytes),
             ("empty", FactType::Bool),
             ("location", FactType::Text),
@@ -101,7 +106,8 @@ pub const KINDS: &[Kind] = &[
             ("bytes", FactType::Bytes),
             ("newest", FactType::Millis), // mtime since the epoch of the newest entry
             ("newest_path", FactType::Text),
-            ("paths", FactType::ListOfText), // at most 100
+            ("newest_age", FactType::Millis), // since that mtime
+            ("paths", FactType::ListOfText),  // at most 100
             ("truncated", FactType::Bool),
         ],
     },
@@ -135,6 +141,43 @@ pub const KINDS: &[Kind] = &[
             ("values", FactType::Map), // those of `reveal` as text, all others as secrets
             ("missing", FactType::ListOfText), // of `need`: not there
             ("blank", FactType::ListOfText), // of `need`: there and empty
+        ],
+    },
+    Kind {
+        name: "php_constants",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
+            ("parsed", FactType::Bool), // false: it surely breaks off
+            ("error", FactType::Text),
+            ("size", FactType::Bytes),
+            ("keys", FactType::ListOfText), // constants by name, variables as `$name`
+            ("values", FactType::Map), // those of `reveal` as text, all others as secrets; unknown where not plain
+            ("missing", FactType::ListOfText), // of `need`: nowhere in it, and it includes no other file
+            ("blank", FactType::ListOfText),   // of `need`: there and empty
+            ("loads", FactType::Bool),         // does it include the file of that ending
+            ("time_age", FactType::Millis), // since the Unix time in the value `time_of`; absent: no plain number
+        ],
+    },
+    Kind {
+        name: "wp_core",
+        facts: &[
+            ("version", FactType::Text),
+            ("checked", FactType::Int),
+            ("missing", FactType::ListOfText), // at most 50
+            ("empty", FactType::ListOfText),   // at most 50
+            ("complete", FactType::Bool),
+        ],
+    },
+    Kind {
+        name: "mysql",
+        facts: &[
+            ("local", FactType::Bool), // only a server of this host is asked
+            ("reachable", FactType::Bool),
+            ("error", FactType::Text), // absent, or: refused timeout protocol other
+            ("refusal", FactType::Int), // the server's own error number, in place of its version
+            ("version", FactType::Text),
+            ("time", FactType::Millis),
         ],
     },
     Kind {
@@ -235,6 +278,27 @@ pub const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        name: "php_log",
+        facts: &[
+            ("exists", FactType::Bool),
+            ("readable", FactType::Bool),
+            ("age", FactType::Millis),
+            ("suspect", FactType::Text), // the latest of `suspects`
+            ("suspects", FactType::ListOfText), // what fatal errors name below `below`, the latest first, at most 10
+        ],
+    },
+    Kind {
+        name: "bisect",
+        facts: &[
+            ("starts", FactType::Bool),          // with everything in place
+            ("starts_bare", FactType::Bool),     // with everything left out
+            ("leave_out", FactType::ListOfText), // the smallest set without which it starts
+            ("one", FactType::Text),             // when that is one
+            ("clash", FactType::ListOfText), // the smallest set that does not start together, `leave_out` first
+            ("runs", FactType::Int),
+        ],
+    },
+    Kind {
         name: "program",
         facts: &[
             ("found", FactType::Bool),
@@ -310,6 +374,25 @@ pub enum Probe {
         #[serde(default)]
         need: Vec<String>,
     },
+    /// What a PHP file defines, without running it.
+    PhpConstants(PhpConstantsProbe),
+    /// WordPress' own files.
+    WpCore {
+        /// Directory of wp-load.php, below the root.
+        #[serde(default)]
+        path: String,
+    },
+    /// A MySQL or MariaDB server of this host.
+    Mysql {
+        /// As in `DB_HOST`.
+        host: String,
+        /// Means nothing. It is there for a reference: as long as that is absent, nobody is asked. Servers complain about
+        /// every greeting that stays unanswered.
+        #[serde(default)]
+        when: Option<String>,
+        #[serde(default = "mysql_timeout")]
+        timeout: String,
+    },
     /// Values out of a JSON file by pointer.
     Json {
         path: String,
@@ -362,6 +445,16 @@ pub enum Probe {
         #[serde(default)]
         count: BTreeMap<String, String>,
     },
+    /// What the fatal errors in the tail of a PHP log name.
+    PhpLog {
+        path: String,
+        #[serde(default = "log_tail")]
+        tail: String,
+        /// The folder whose parts are named: `wp-content/plugins`.
+        below: String,
+    },
+    /// Which parts keep an application from starting.
+    Bisect(BisectProbe),
     /// A program, as the application's user, in its root. No shell.
     Program {
         argv: Vec<String>,
@@ -370,81 +463,4 @@ pub enum Probe {
         #[serde(default)]
         output: Output,
     },
-}
-
-/// Parameters of [`Probe::Http`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpProbe {
-    /// The application's URL; gives scheme, Host header, TLS name, path and (without `origin`) the port.
-    pub url: String,
-    /// Where to connect: `127.0.0.1:8080`, `[::1]:80` or `unix:/path`. Absent: 127.0.0.1 and the URL's port.
-    #[serde(default)]
-    pub origin: Option<String>,
-    /// Replaces the URL's path.
-    #[serde(default)]
-    pub path: Option<String>,
-    #[serde(default = "http_timeout")]
-    pub timeout: String,
-    /// Literals to look for in the first 256 KiB of the body.
-    #[serde(default)]
-    pub find: Vec<String>,
-}
-
-/// A number that may have come out of a text fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Number {
-    Int(u64),
-    Text(String),
-}
-
-/// What [`Probe::Access`] wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Access {
-    Read,
-    Write,
-}
-
-/// Formats that [`Probe::File`] can try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileFormat {
-    Json,
-}
-
-/// Rules of quoting in env files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    #[default]
-    Php,
-    Node,
-}
-
-/// How a program's output is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Output {
-    #[default]
-    Text,
-    Lines,
-    Json,
-}
-
-fn entries_max() -> u32 {
-    20_000
-}
-fn yes() -> bool {
-    true
-}
-fn http_timeout() -> String {
-    "10s".to_owned()
-}
-fn program_timeout() -> String {
-    "20s".to_owned()
-}
-fn log_tail() -> String {
-    "64KiB".to_owned()
 }

@@ -5,6 +5,7 @@
 use rustix::fs::FileType;
 
 use super::Context;
+use super::deadline::wall_now_ms;
 use super::file::mtime_ms;
 use super::found::Found;
 use super::place::walk;
@@ -77,6 +78,10 @@ pub(super) fn probe(context: &Context, paths: &[String], entries_max: u32) -> Fo
         .with("bytes", bytes)
         .with("newest", time)
         .with("newest_path", path)
+        .with(
+            "newest_age",
+            time.map(|time| wall_now_ms().saturating_sub(time).max(0)),
+        )
         .with("paths", named.into_iter().collect::<Vec<String>>())
         .with("truncated", truncated)
 }

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::bisect::WITHIN_MAX;
 use super::http_url::{Origin, Url};
 use super::reference::{Piece, Reference, has_reference, pieces, references};
 use super::spec::{KINDS, Probe, kind};
@@ -170,14 +171,17 @@ fn literal(kind_name: &str, name: &str, value: &Value) -> Result<(), String> {
         return Err("must not hold a NUL byte".to_owned());
     }
     match (kind_name, name) {
-        (_, "timeout") => {
+        (_, "timeout") | ("bisect", "within") => {
             let time = parse_duration(text).map_err(|error| error.to_string())?;
             if time.is_zero() {
                 return Err("must be longer than nothing".to_owned());
             }
+            if name == "within" && time > WITHIN_MAX {
+                return Err("must not be longer than 2m".to_owned());
+            }
         }
-        ("log", "tail") => _ = parse_bytes(text).map_err(|error| error.to_string())?,
-        ("log", "count") | ("http", "find") if text.is_empty() => {
+        ("log" | "php_log", "tail") => _ = parse_bytes(text).map_err(|error| error.to_string())?,
+        ("log", "count") | ("http", "find") | ("bisect", "expect") if text.is_empty() => {
             return Err("must not be empty".to_owned());
         }
         ("mode", "forbid" | "need") => {
@@ -187,7 +191,12 @@ fn literal(kind_name: &str, name: &str, value: &Value) -> Result<(), String> {
         ("tree" | "access" | "mode", "paths") => {
             _ = Pattern::parse(text).map_err(|error| error.to_string())?;
         }
-        ("file" | "env" | "json" | "npm_lock" | "disk" | "log", "path") => {
+        (
+            "file" | "env" | "json" | "npm_lock" | "php_constants" | "wp_core" | "php_log" | "disk"
+            | "log",
+            "path",
+        )
+        | ("php_log", "below") => {
             _ = TreePath::parse(text).map_err(|error| error.to_string())?;
         }
         ("json", "pick") if !text.is_empty() && !text.starts_with('/') => {
@@ -287,6 +296,11 @@ mod tests {
             ),
             ("program", json!({"argv": []}), "must not be empty"),
             (
+                "bisect",
+                json!({"items": [], "argv": ["php"], "expect": "ok", "within": "3m"}),
+                "longer than 2m",
+            ),
+            (
                 "access",
                 json!({"paths": "{a.b}", "want": "execute"}),
                 "unknown variant",
@@ -345,6 +359,23 @@ mod tests {
                 json!({"path": "package.json", "pick": {"n": "/name"}}),
             ),
             ("npm_lock", json!({})),
+            (
+                "php_constants",
+                json!({"path": "wp-config.php", "need": ["DB_NAME"], "time_of": "$upgrading"}),
+            ),
+            ("wp_core", json!({})),
+            (
+                "mysql",
+                json!({"host": "localhost:/run/mysqld/mysqld.sock"}),
+            ),
+            (
+                "php_log",
+                json!({"path": "wp-content/debug.log", "below": "wp-content/plugins"}),
+            ),
+            (
+                "bisect",
+                json!({"items": ["akismet"], "argv": ["php", "wp", "--skip-plugins=%left_out%"], "expect": "ok"}),
+            ),
             ("process", json!({"any": ["artisan"]})),
             ("port", json!({"port": 3000})),
             ("pm2", json!({})),
@@ -362,6 +393,6 @@ mod tests {
         ] {
             assert_eq!(check(kind, &params), Ok(vec![]), "{kind}");
         }
-        assert_eq!(KINDS.len(), 16);
+        assert_eq!(KINDS.len(), 21);
     }
 }

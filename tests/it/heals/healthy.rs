@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use super::express::table;
 use super::scene::Scene;
+use super::wordpress;
 use crate::lab::daemon::app_table;
 use crate::lab::process::signal;
 use crate::lab::tree::hash_tree;
@@ -82,6 +83,37 @@ fn a_round_of_a_healthy_laravel_starts_no_program() {
     let table = app_table(&lab, "laravel", "laravel", &app.path, &app.web.url, "");
     let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &table, "");
     scene.adopted("laravel");
+    starts_nothing(&scene, "laravel");
+}
+
+#[test]
+fn a_healthy_wordpress_is_only_looked_at() {
+    let programs = ["strace"];
+    let Some(lab) = Lab::open(&programs) else {
+        return;
+    };
+    drop(lab);
+    let Some((scene, app)) = wordpress::watched(&["greeting"], None, false) else {
+        return;
+    };
+    let before = wordpress::look(&app);
+    starts_nothing(&scene, wordpress::APP);
+    before.assert_same(&wordpress::look(&app));
+    let bad: Vec<_> = scene
+        .journal
+        .checks(wordpress::APP)
+        .into_iter()
+        .filter(|(_, status, _)| status != "PASS")
+        .collect();
+    assert_eq!(bad, Vec::new());
+    scene.nothing_else_began(wordpress::APP);
+    // Nor does anybody greet its database without need: it would complain of each.
+    let said = scene.lab.log("mariadb");
+    assert!(!said.contains("Aborted connection"), "{said}");
+}
+
+/// No program starts during some rounds.
+fn starts_nothing(scene: &Scene, app: &str) {
     let lab = &scene.lab;
     let trace = lab.dir().join("trace");
     let mut strace = lab.as_root("strace");
@@ -100,7 +132,7 @@ fn a_round_of_a_healthy_laravel_starts_no_program() {
             .lines()
             .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
     });
-    scene.rounds("laravel", 8);
+    scene.rounds(app, 8);
     signal(pid, Signal::TERM);
     wait_for("strace has ended", || !lab.runs(pid));
     let started = std::fs::read_to_string(&trace).unwrap();

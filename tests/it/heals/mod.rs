@@ -14,3 +14,4 @@ mod remote;
 mod runaway;
 mod undo;
 mod unit;
+mod wordpress;

@@ -13,7 +13,7 @@ pub(super) const QUICK: &str = "
 [check]
 interval = \"1s\"
 look = \"1s\"
-every = { file_permissions = \"1s\" }
+every = { file_permissions = \"1s\", wp_permissions = \"1s\", wp_uploads = \"1s\" }
 [dwell]
 time = \"1s\"
 looks = 2

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::laravel::Laravel;
 use super::node::Express;
 use super::user::User;
+use super::wordpress::WordPress;
 use super::{Lab, PATIENCE, process, set_mode};
 
 /// storage/ and bootstrap/cache/ belong to root, as after `sudo php artisan`: 500, and artisan fails too.
@@ -104,6 +105,38 @@ pub(crate) fn debug_left_on(app: &Laravel) {
 /// The link from public/ to the files that users uploaded is gone.
 pub(crate) fn storage_link_missing(app: &Laravel) {
     fs::remove_file(app.file("public/storage")).expect("the application has the link");
+}
+
+/// wp-config.php is gone: 302 to the installer, open to anyone.
+pub(crate) fn wp_config_missing(app: &WordPress) {
+    fs::remove_file(app.file("wp-config.php")).expect("the application has a configuration");
+}
+
+/// wp-config.php ends in the middle of a line, as after a full disk: 500.
+pub(crate) fn wp_config_truncated(app: &WordPress) {
+    cut(&app.file("wp-config.php"), 3);
+}
+
+/// wp-content/uploads belongs to root, as after `sudo wp media import`: the site answers, uploads fail.
+pub(crate) fn uploads_owned_by_root(app: &WordPress) {
+    let root = User {
+        name: "root".to_owned(),
+        uid: 0,
+        gid: 0,
+    };
+    root.own_all(&app.file("wp-content/uploads"));
+}
+
+/// An update left its flag: 503 as long as WordPress takes what it says for fresh.
+pub(crate) fn wp_maintenance(lab: &Lab, app: &WordPress, upgrading: &str) {
+    let flag = app.file(".maintenance");
+    fs::write(&flag, format!("<?php $upgrading = {upgrading}; ?>")).expect("root can write");
+    lab.user.own(&flag);
+}
+
+/// A file of WordPress itself is gone, as after a broken update: 500.
+pub(crate) fn core_file_missing(app: &WordPress, path: &str) {
+    fs::remove_file(app.file(path)).expect("the application has all its files");
 }
 
 /// package.json was cut while it was written: npm says EJSONPARSE.

@@ -4,6 +4,7 @@ mod files;
 mod net;
 mod processes;
 mod rounds;
+mod wordpress;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

@@ -1,0 +1,293 @@
+//! The `bisect` probe: which of many parts keep an application from starting? A program that starts it without some of
+//! them is the judge, and every part stays where it is.
+//!
+//! Nothing is changed while searching, so there is nothing to bring back, however the search ends. It finds a smallest set
+//! to leave out, and whom that set clashes with. An answer that did not come within the limits is unknown and never half.
+//!
+//! What is bad is looked at every few seconds: an answer is remembered, and the next search begins by asking whether it
+//! still holds, so that a site that is down is not started over and over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::Context;
+use super::found::Found;
+use super::program::{self, NotRun};
+use super::spec::{BisectProbe, Fact};
+use crate::units::parse_duration;
+
+/// Stands in an argument for the parts left out, joined by commas. With none left out the argument is not given.
+pub(super) const LEFT_OUT: &str = "%left_out%";
+
+const ITEMS_MAX: usize = 200;
+const ITEM_BYTES_MAX: usize = 200;
+const RUNS_MAX: u32 = 100;
+const READ_BYTES_MAX: usize = 64 << 10;
+const REMEMBERED_MAX: usize = 64;
+
+/// Single culprits that were found, the latest last, by who was asked how.
+static REMEMBERED: Mutex<VecDeque<(String, Known)>> = Mutex::new(VecDeque::new());
+
+/// An earlier answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    one: String,
+    clash: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Undecided(String);
+
+/// What a search gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    /// It starts with everything in place.
+    Starts,
+    /// It does not even start with everything left out.
+    NeverStarts,
+    Culprits {
+        /// The smallest set found without which it starts.
+        leave_out: Vec<String>,
+        /// The smallest set found that does not start together, `leave_out` in front.
+        clash: Vec<String>,
+    },
+}
+
+pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
+    let unknown = |why: &str| Found::unknown("bisect", why);
+    let times = (
+        parse_duration(&asked.timeout),
+        parse_duration(&asked.within),
+    );
+    let (Ok(timeout), Ok(within)) = times else {
+        return unknown("not a length of time");
+    };
+    if let Err(why) = fit(&asked.items) {
+        return unknown(&why);
+    }
+    let Some((name, arguments)) = asked.argv.split_first() else {
+        return unknown("`argv` is empty");
+    };
+    let Some(program) = program::find(context.place.root(), name) else {
+        return unknown(&format!("`{name}` is not installed"));
+    };
+    let end = context.within(within);
+    let mut runs = 0;
+    let key = format!("{} {:?}", context.target.root, asked.argv);
+    let known = recall(&key);
+    let mut starts =
+        |left_out: &[String]| {
+            if runs >= asked.runs_max.min(RUNS_MAX) {
+                return Err(Undecided(format!("not found within {runs} runs")));
+            }
+            runs += 1;
+            let arguments: Vec<String> = arguments
+                .iter()
+                .filter(|argument| !left_out.is_empty() || !argument.contains(LEFT_OUT))
+                .map(|argument| argument.replace(LEFT_OUT, &left_out.join(",")))
+                .collect();
+            let ran = program::run(
+                context,
+                &program,
+                &arguments,
+                &BTreeMap::new(),
+                end.min(context.within(timeout)),
+                READ_BYTES_MAX,
+            );
+            if end.passed() || context.stopped() {
+                return Err(Undecided(format!("not found within {}", asked.within)));
+            }
+            match ran {
+                Err(NotRun::NotFound) => Err(Undecided("the program is gone".to_owned())),
+                Err(NotRun::Other(why)) => Err(Undecided(why)),
+                // A part that hangs keeps it from starting just as one that fails.
+                Ok(ran) => Ok(ran.exit == Some(0)
+                    && String::from_utf8_lossy(&ran.stdout).contains(&asked.expect)),
+            }
+        };
+    let answer = search(&asked.items, &asked.suspects, known.as_ref(), &mut starts);
+    match answer {
+        Err(Undecided(why)) => unknown(&why),
+        Ok(answer) => {
+            remember(key, &answer);
+            facts(answer, runs)
+        }
+    }
+}
+
+fn recall(key: &str) -> Option<Known> {
+    let remembered = REMEMBERED.lock().ok()?;
+    let (_, known) = remembered.iter().find(|(known, _)| known == key)?;
+    Some(known.clone())
+}
+
+/// Keeps what is worth asking again; a search that ended otherwise is forgotten.
+fn remember(key: String, answer: &Answer) {
+    let Ok(mut remembered) = REMEMBERED.lock() else {
+        return;
+    };
+    remembered.retain(|(known, _)| *known != key);
+    if let Answer::Culprits { leave_out, clash } = answer
+        && let [one] = leave_out.as_slice()
+    {
+        let known = Known {
+            one: one.clone(),
+            clash: clash.clone(),
+        };
+        remembered.push_back((key, known));
+        if remembered.len() > REMEMBERED_MAX {
+            remembered.pop_front();
+        }
+    }
+}
+
+fn facts(answer: Answer, runs: u32) -> Found {
+    let found = Found::absent("bisect").with("runs", runs);
+    match answer {
+        Answer::Starts => found.with("starts", true),
+        Answer::NeverStarts => found.with("starts", false).with("starts_bare", false),
+        Answer::Culprits { leave_out, clash } => {
+            let one = match leave_out.as_slice() {
+                [one] => Fact::Text(one.clone()),
+                _ => Fact::Absent,
+            };
+            found
+                .with("starts", false)
+                .with("starts_bare", true)
+                .with("one", one)
+                .with("leave_out", leave_out)
+                .with("clash", clash)
+        }
+    }
+}
+
+/// Can these names stand in one argument, joined by commas, and be told apart there?
+fn fit(items: &[String]) -> Result<(), String> {
+    if items.len() > ITEMS_MAX {
+        return Err(format!("more than {ITEMS_MAX} parts"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match items.iter().find(|item| {
+        item.is_empty()
+            || item.len() > ITEM_BYTES_MAX
+            || item.starts_with(['-', '.'])
+            || !item.chars().all(plain)
+    }) {
+        Some(_) => Err("a part has a name that cannot be passed on".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Looks for a smallest set to leave out, beginning with what was known before, then the suspects. `starts` says whether
+/// it starts without these.
+fn search(
+    items: &[String],
+    suspects: &[String],
+    known: Option<&Known>,
+    starts: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
+) -> Result<Answer, Undecided> {
+    if starts(&[])? {
+        return Ok(Answer::Starts);
+    }
+    if let Some(known) = known
+        && known.clash.iter().all(|part| items.contains(part))
+        && starts(std::slice::from_ref(&known.one))?
+    {
+        return Ok(Answer::Culprits {
+            leave_out: vec![known.one.clone()],
+            clash: known.clash.clone(),
+        });
+    }
+    if items.is_empty() || !starts(items)? {
+        return Ok(Answer::NeverStarts);
+    }
+    // The latest suspect first, then all of them, then everybody.
+    let named: Vec<String> = suspects
+        .iter()
+        .filter(|suspect| items.contains(suspect))
+        .cloned()
+        .collect();
+    let mut from = items.to_vec();
+    for set in [named.get(..1).unwrap_or_default(), named.as_slice()] {
+        if !set.is_empty() && set.len() < from.len() && starts(set)? {
+            from = set.to_vec();
+            break;
+        }
+    }
+    let leave_out = smallest(from, starts)?;
+    let mut clash = leave_out.clone();
+    if let [one] = leave_out.as_slice() {
+        let others: Vec<String> = items.iter().filter(|item| *item != one).cloned().collect();
+        // Alone with nobody it could clash with?
+        if !others.is_empty() && starts(&others)? {
+            let partners = smallest(others.clone(), &mut |with: &[String]| {
+                let out: Vec<String> = others
+                    .iter()
+                    .filter(|other| !with.contains(other))
+                    .cloned()
+                    .collect();
+                starts(&out).map(|starts| !starts)
+            })?;
+            clash.extend(partners);
+        }
+    }
+    Ok(Answer::Culprits { leave_out, clash })
+}
+
+/// A set for which `holds`, from which no single member can be spared. It holds for `set` to begin with.
+///
+/// Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (ddmin).
+fn smallest(
+    mut set: Vec<String>,
+    holds: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
+) -> Result<Vec<String>, Undecided> {
+    let mut parts = 2;
+    while set.len() >= 2 {
+        let size = set.len().div_ceil(parts);
+        let mut next = None;
+        for part in set.chunks(size) {
+            if holds(part)? {
+                next = Some((part.to_vec(), 2));
+                break;
+            }
+        }
+        if next.is_none() && parts > 2 {
+            for at in 0..set.len().div_ceil(size) {
+                let rest: Vec<String> = set
+                    .chunks(size)
+                    .enumerate()
+                    .filter(|(other, _)| *other != at)
+                    .flat_map(|(_, part)| part.to_vec())
+                    .collect();
+                if holds(&rest)? {
+                    next = Some((rest, parts - 1));
+                    break;
+                }
+            }
+        }
+        match next {
+            Some((smaller, then)) => {
+                parts = then.max(2).min(smaller.len().max(2));
+                set = smaller;
+            }
+            None if parts >= set.len() => break,
+            None => parts = (parts * 2).min(set.len()),
+        }
+    }
+    Ok(set)
+}
+
+/// The limits that a stack file leaves open.
+pub(super) const DEFAULT_RUNS: u32 = 40;
+pub(super) const DEFAULT_WITHIN: &str = "40s";
+/// One start; longer than any page may take.
+pub(super) const DEFAULT_TIMEOUT: &str = "15s";
+
+/// So that a stack file cannot ask for more than a round has.
+pub(super) const WITHIN_MAX: Duration = Duration::from_mins(2);
+
+#[cfg(test)]
+#[path = "bisect_tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+//! The search against applications that are only described.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("p{number:02}")).collect()
+}
+
+fn texts(items: &[&str]) -> Vec<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+/// Searches an application that does not start while all of one of these sets are in place; also gives the runs.
+fn searched(items: &[String], suspects: &[&str], clashes: &[&[&str]]) -> (Answer, usize) {
+    let mut runs = 0;
+    let answer = search(items, &texts(suspects), None, &mut |left_out| {
+        runs += 1;
+        Ok(!clashes.iter().any(|clash| {
+            clash
+                .iter()
+                .all(|part| !left_out.iter().any(|out| out == part))
+        }))
+    });
+    (answer.unwrap(), runs)
+}
+
+fn culprits(leave_out: &[&str], clash: &[&str]) -> Answer {
+    Answer::Culprits {
+        leave_out: texts(leave_out),
+        clash: texts(clash),
+    }
+}
+
+#[test]
+fn single_culprits_and_pairs_are_found_within_few_runs() {
+    for (case, count, suspects, clashes, want, runs_max) in [
+        ("nothing is wrong", 30, &[][..], &[][..], Answer::Starts, 1),
+        (
+            "one of thirty",
+            30,
+            &[],
+            &[&["p17"][..]],
+            culprits(&["p17"], &["p17"]),
+            14,
+        ),
+        (
+            "one, and the log says which",
+            30,
+            &["p17"],
+            &[&["p17"]],
+            culprits(&["p17"], &["p17"]),
+            4,
+        ),
+        (
+            "one, and the log blames another",
+            30,
+            &["p03"],
+            &[&["p17"]],
+            culprits(&["p17"], &["p17"]),
+            16,
+        ),
+        (
+            "the log names one that is not active",
+            4,
+            &["gone"],
+            &[&["p01"]],
+            culprits(&["p01"], &["p01"]),
+            8,
+        ),
+        (
+            "a pair of thirty",
+            30,
+            &["p20"],
+            &[&["p04", "p20"]],
+            culprits(&["p20"], &["p20", "p04"]),
+            16,
+        ),
+        (
+            "a pair, and nobody says which",
+            30,
+            &[],
+            &[&["p04", "p20"]],
+            culprits(&["p04"], &["p04", "p20"]),
+            26,
+        ),
+        (
+            "two that fail each for itself",
+            8,
+            &[],
+            &[&["p01"], &["p06"]],
+            culprits(&["p01", "p06"], &["p01", "p06"]),
+            30,
+        ),
+        (
+            "the only one",
+            1,
+            &[],
+            &[&["p00"]],
+            culprits(&["p00"], &["p00"]),
+            2,
+        ),
+        ("it is none of them", 5, &[], &[&[]], Answer::NeverStarts, 2),
+        ("there are none", 0, &[], &[&[]], Answer::NeverStarts, 1),
+    ] {
+        let (answer, runs) = searched(&names(count), suspects, clashes);
+        assert_eq!(answer, want, "{case}");
+        assert!(runs <= runs_max, "{case}: {runs} runs");
+    }
+}
+
+#[test]
+fn what_was_known_is_asked_again_and_not_believed() {
+    let known = Known {
+        one: "p04".to_owned(),
+        clash: texts(&["p04", "p20"]),
+    };
+    for (case, items, culprit, want, runs_max) in [
+        (
+            "still so",
+            30,
+            "p04",
+            culprits(&["p04"], &["p04", "p20"]),
+            2,
+        ),
+        (
+            "another one now",
+            30,
+            "p07",
+            culprits(&["p07"], &["p07"]),
+            17,
+        ),
+        (
+            "its partner is gone",
+            10,
+            "p04",
+            culprits(&["p04"], &["p04"]),
+            12,
+        ),
+    ] {
+        let mut runs = 0;
+        let answer = search(&names(items), &[], Some(&known), &mut |left_out| {
+            runs += 1;
+            Ok(left_out.iter().any(|out| out == culprit))
+        });
+        assert_eq!(answer, Ok(want), "{case}");
+        assert!(runs <= runs_max, "{case}: {runs} runs");
+    }
+}
+
+#[test]
+fn what_cannot_be_decided_is_not_half_decided() {
+    let mut runs = 0;
+    let answer = search(&names(8), &[], None, &mut |left_out| {
+        runs += 1;
+        if runs > 3 {
+            return Err(Undecided("out of time".to_owned()));
+        }
+        Ok(left_out.iter().any(|out| out == "p05"))
+    });
+    assert_eq!(answer, Err(Undecided("out of time".to_owned())));
+}
+
+#[test]
+fn names_that_could_be_taken_for_something_else_are_refused() {
+    assert_eq!(fit(&texts(&["akismet", "hello-dolly", "a.b_c"])), Ok(()));
+    for odd in ["", "-x", "a,b", "a b", "../x", ".x", "a/b", "é"] {
+        assert!(fit(&texts(&["fine", odd])).is_err(), "{odd}");
+    }
+}
+
+proptest! {
+    /// Whatever clashes with whatever: it starts without what is found, and needs every member of it.
+    #[test]
+    fn what_is_found_is_needed_and_enough(
+        count in 1_usize..12,
+        clashes in prop::collection::vec(prop::collection::btree_set(0_usize..12, 1..4), 1..4),
+        suspect in 0_usize..12,
+    ) {
+        let items = names(count);
+        let clashes: Vec<BTreeSet<String>> = clashes
+            .into_iter()
+            .map(|clash| clash.into_iter().map(|number| format!("p{number:02}")).collect())
+            .filter(|clash: &BTreeSet<String>| clash.iter().all(|part| items.contains(part)))
+            .collect();
+        let starts = |left_out: &[String]| {
+            !clashes.iter().any(|clash| clash.iter().all(|part| !left_out.contains(part)))
+        };
+        let answer = search(&items, &[format!("p{suspect:02}")], None, &mut |left_out| Ok(starts(left_out)));
+        match answer.unwrap() {
+            Answer::Starts => prop_assert!(starts(&[])),
+            Answer::NeverStarts => prop_assert!(!starts(&items)),
+            Answer::Culprits { leave_out, clash } => {
+                prop_assert!(starts(&leave_out));
+                for spared in &leave_out {
+                    let others: Vec<String> =
+                        leave_out.iter().filter(|other| *other != spared).cloned().collect();
+                    prop_assert!(!starts(&others), "{spared} need not be left out");
+                }
+                if leave_out.len() == 1 {
+                    let out: Vec<String> =
+                        items.iter().filter(|item| !clash.contains(item)).cloned().collect();
+                    prop_assert!(!starts(&out), "{clash:?} do not clash");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The `wp_core` probe: are WordPress' own files there? It asks the installation itself what it needs.
+//!
+//! `wp-settings.php` and `wp-admin/includes/admin.php` name the files that every page loads; together with a few that no
+//! version has done without they are a list that fits the installed version and needs no network. Contents are not
+//! compared: a file that was changed is not found here, only one that is missing or empty.
+
+use std::collections::BTreeSet;
+
+use rustix::fs::OFlags;
+
+use super::Context;
+use super::found::{Found, cut};
+use super::php_text::{self, Value};
+use super::place::{is_absent, reason, stat};
+use crate::tree::TreePath;
+
+/// What every version has.
+const ALWAYS: [&str; 17] = [
+    "index.php",
+    "wp-admin/admin-ajax.php",
+    "wp-admin/admin.php",
+    "wp-admin/includes/admin.php",
+    "wp-admin/includes/upgrade.php",
+    "wp-admin/index.php",
+    "wp-blog-header.php",
+    "wp-comments-post.php",
+    "wp-cron.php",
+    "wp-includes/functions.php",
+    "wp-includes/load.php",
+    "wp-includes/plugin.php",
+    "wp-includes/version.php",
+    "wp-includes/wp-db.php",
+    "wp-load.php",
+    "wp-login.php",
+    "wp-settings.php",
+];
+
+/// Files that name others.
+const LISTS: [&str; 2] = ["wp-settings.php", "wp-admin/includes/admin.php"];
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// About four hundred are named by the versions of today.
+const NAMES_MAX: usize = 5_000;
+const SHOWN_MAX: usize = 50;
+const VERSION_BYTES_MAX: usize = 50;
+
+pub(super) fn probe(context: &Context, folder: &str) -> Found {
+    let unknown = |why: &str| Found::unknown("wp_core", why);
+    let folder = match TreePath::parse(folder) {
+        Ok(folder) => folder,
+        Err(error) => return unknown(&error.to_string()),
+    };
+    let read = |name: &str| match below(&folder, name) {
+        None => Err(format!("`{name}` is no path")),
+        Some(path) => match context.place.read(&path, FILE_BYTES_MAX) {
+            Ok(text) => Ok(text),
+            Err(errno) if is_absent(errno) => Ok(None),
+            Err(errno) => Err(format!("{path}: {}", reason(errno))),
+        },
+    };
+    let version = match read("wp-includes/version.php") {
+        Err(why) => return unknown(&why),
+        Ok(text) => text.and_then(|text| version(&text)),
+    };
+    let mut names: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
+    for list in LISTS {
+        match read(list) {
+            Err(why) => return unknown(&why),
+            Ok(text) => names.extend(named(&text.unwrap_or_default())),
+        }
+    }
+    let (mut missing, mut empty) = (Vec::new(), Vec::new());
+    let mut checked = 0_usize;
+    for name in names.iter().take(NAMES_MAX) {
+        if context.stopped() {
+            return unknown("deadline");
+        }
+        let Some(path) = below(&folder, name) else {
+            continue;
+        };
+        checked += 1;
+        let size = context
+            .place
+            .open_at(&path, OFlags::PATH)
+            .and_then(stat)
+            .map(|stat| stat.stx_size);
+        match size {
+            Ok(0) => empty.push(name.clone()),
+            Ok(_) => {}
+            Err(errno) if is_absent(errno) => missing.push(name.clone()),
+            Err(errno) => return unknown(&format!("{path}: {}", reason(errno))),
+        }
+    }
+    let complete = missing.is_empty() && empty.is_empty();
+    missing.truncate(SHOWN_MAX);
+    empty.truncate(SHOWN_MAX);
+    Found::absent("wp_core")
+        .with("version", version)
+        .with("checked", checked)
+        .with("missing", missing)
+        .with("empty", empty)
+        .with("complete", complete)
+}
+
+fn below(folder: &TreePath, name: &str) -> Option<TreePath> {
+    let name = TreePath::parse(name).ok()?;
+    if folder.is_root() {
+        return Some(name);
+    }
+    TreePath::parse(&format!("{folder}/{name}")).ok()
+}
+
+fn version(text: &[u8]) -> Option<String> {
+    match php_text::read(text).values.get("$wp_version")? {
+        Value::Text(version) => Some(cut(version, VERSION_BYTES_MAX)),
+        Value::Int(_) | Value::Bool(_) | Value::Null | Value::Unclear => None,
+    }
+}
+
+/// What `require ABSPATH . WPINC . '/file.php';` and `require_once ABSPATH . 'wp-admin/includes/file.php';` name, as
+/// whole lines of their own.
+fn named(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim().strip_prefix("require")?;
+            let line = line.strip_prefix("_once").unwrap_or(line).trim_start();
+            let rest = line
+                .strip_prefix("ABSPATH")?
+                .trim_start()
+                .strip_prefix('.')?;
+            let rest = rest.trim_start();
+            let (folder, rest) = match rest.strip_prefix("WPINC") {
+                Some(rest) => (
+                    "wp-includes",
+                    rest.trim_start().strip_prefix('.')?.trim_start(),
+                ),
+                None => ("", rest),
+            };
+            let quote = rest
+                .chars()
+                .next()
+                .filter(|quote| matches!(quote, '\'' | '"'))?;
+            let (name, end) = rest[1..].split_once(quote)?;
+            let is_plain = end.trim_start().starts_with(';') && !name.contains(['$', '\\']);
+            is_plain.then(|| format!("{folder}{name}"))
+        })
+        .take(NAMES_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_requirements_of_core_are_named() {
+        let text = b"<?php
+require ABSPATH . WPINC . '/version.php';
+	require_once ABSPATH . WPINC . \"/l10n.php\" ;
+require_once ABSPATH . 'wp-admin/includes/file.php';
+require ABSPATH . WPINC . '/x-' . $y . '.php';
+require ABSPATH . WPINC . \"/$z.php\";
+require WP_CONTENT_DIR . '/advanced-cache.php';
+// require ABSPATH . WPINC . '/comment.php';
+include ABSPATH . WPINC . '/optional.php';
+";
+        assert_eq!(
+            named(text),
+            [
+                "wp-includes/version.php",
+                "wp-includes/l10n.php",
+                "wp-admin/includes/file.php"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_version_is_a_plain_text_or_not_known() {
+        let of = |text: &str| version(text.as_bytes());
+        assert_eq!(
+            of("<?php\n$wp_version = '6.1.9';\n"),
+            Some("6.1.9".to_owned())
+        );
+        assert_eq!(of("<?php\n$wp_version = f();\n"), None);
+        assert_eq!(of(""), None);
+    }
+}
