@@ -8,7 +8,8 @@ use serde_json::json;
 use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
 use super::look::{self, Which};
-use super::{admit, known_good, proposals, schedule};
+use super::shared::Shared;
+use super::{admit, known_good, proposals, recover, schedule};
 use crate::decide;
 use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
@@ -26,6 +27,14 @@ use std::time::Duration;
 /// # Errors
 /// When the store refuses or fails; the desk is then made anew from what is stored, or the daemon ends.
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
+    // A machine that slept is as much of an absence as a daemon that was not there.
+    let stood_still = desk.last_turn.as_ref().is_some_and(|last| {
+        desk.now()
+            .is_past(last, desk.app.policy.timing.verdict_deadline)
+    });
+    if stood_still {
+        recover::unfinished(desk).await?;
+    }
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
     life::undo_asked(desk).await?;
@@ -57,7 +66,13 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             Err(reason) => unseen(desk, reason).await?,
         }
         // guard → admit at most one; the others wait their turn and are decided again
-        if desk.blind.rounds == 0 && !desk.shared.take_observe_first(&desk.app.name) {
+        let observes = desk.shared.observes_first(&desk.app.name);
+        if desk.blind.rounds == 0 && observes {
+            let (app, now) = (desk.app.name.clone(), desk.now());
+            desk.commit(desk.changes(&now).write(Shared::observed(&app)))
+                .await?;
+            desk.shared.forget_observe_first(&app);
+        } else if desk.blind.rounds == 0 {
             admit::escalate(desk).await?;
             proposals::propose(desk).await?;
             if let Some(wake) = admit::next(desk).await? {
@@ -65,7 +80,9 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             }
         }
         known_good::keep(desk).await?;
-    } else if let Some(wake) = admit::granted(desk).await? {
+    } else if !desk.shared.observes_first(&desk.app.name)
+        && let Some(wake) = admit::granted(desk).await?
+    {
         wakes.push(wake);
     }
     let (due, now) = (desk.due.clone(), desk.now());
@@ -161,6 +178,7 @@ pub(super) async fn seen(
         app: desk.app.name.clone(),
         due,
     });
+    changes = desk.store_roots(changes);
     if !news.is_empty() {
         changes = changes.write(Write::Checks {
             app: desk.app.name.clone(),

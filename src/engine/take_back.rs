@@ -9,7 +9,7 @@ use healer_agent::tree::Effect;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
-use super::life::{Wake, deadline_passed, look, next_look, step};
+use super::life::{AWAY, Wake, deadline_passed, look, next_look, step};
 use super::look::Which;
 use crate::act::{self, Progress};
 use crate::model::heal::{
@@ -122,6 +122,12 @@ pub(super) async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
 
 /// A person's rollback: exact, three-way against the present that was just backed up; repeating it changes nothing.
 pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
+    if desk.found_late.remove(&heal.id).is_some() {
+        let heal = in_doubt(desk, heal, AWAY).await?;
+        let reason = AWAY.to_owned();
+        step(desk, &heal, Event::DeadlinePassed { reason }, AWAY).await?;
+        return Ok(Wake::Now);
+    }
     let plan = match super::rollback::plan_of(desk, &heal).await {
         Ok(plan) => plan,
         Err(reason) if deadline_passed(desk, &heal) => {
@@ -187,7 +193,12 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
     }
 }
 
-async fn in_doubt(desk: &mut Desk, heal: Heal, reason: &str) -> Result<Heal, EngineError> {
+/// Whatever comes next, the outcome is in doubt from here on.
+pub(super) async fn in_doubt(
+    desk: &mut Desk,
+    heal: Heal,
+    reason: &str,
+) -> Result<Heal, EngineError> {
     if matches!(heal.state, HealState::Acting { .. }) {
         step(desk, &heal, Event::OutcomeUnknown, reason).await?;
     }
