@@ -18,6 +18,7 @@ use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::time::Moment;
 use crate::seam::{StoreError, Write};
+use crate::telemetry::redact_facts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +140,7 @@ pub(super) async fn seen(
                 (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
             })
         })
-        .cloned()
+        .map(redact_facts::result)
         .collect();
     let whole = life::merged(desk.look.take(), &round);
     let updated = looked_at(

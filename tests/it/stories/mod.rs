@@ -8,6 +8,7 @@ mod cure;
 mod hold;
 mod patience;
 mod person;
+mod secrets;
 mod time;
 mod undo;
 mod unknown;

@@ -71,6 +71,8 @@ pub(crate) struct Machine {
     pub(crate) reachable: bool,
     /// Boot clock of the simulation when it booted.
     pub(crate) booted_ms: i64,
+    /// What every probe finds out beside its own facts.
+    pub(crate) more_facts: Facts,
     /// Checks whose probes find nothing out.
     pub(crate) dark: BTreeSet<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
@@ -107,6 +109,7 @@ impl SimHost {
             identity: "machine-1".to_owned(),
             reachable: true,
             booted_ms: 0,
+            more_facts: Facts::new(),
             dark: BTreeSet::new(),
             behaviours: BTreeMap::new(),
             faults: Vec::new(),
@@ -294,7 +297,11 @@ impl Machine {
         let probes = check
             .probes
             .iter()
-            .map(|(name, probe)| (name.clone(), self.probe(&check.check, probe)))
+            .map(|(name, probe)| {
+                let mut facts = self.more_facts.clone();
+                facts.extend(self.probe(&check.check, probe));
+                (name.clone(), facts)
+            })
             .collect();
         CheckFacts {
             check: check.check.clone(),
