@@ -412,7 +412,7 @@ async fn settling(
 ) -> Result<Wake, EngineError> {
     if looks.made == 0 && course.wrote && !matches!(heal.origin, Origin::Rollback { .. }) {
         match take_back::undo_plan(desk, &heal, &course).await {
-            Ok(plan) if !plan.outside.is_empty() => {
+            Ok((_, plan)) if !plan.outside.is_empty() => {
                 let paths: Vec<_> = plan
                     .outside
                     .iter()
