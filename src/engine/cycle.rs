@@ -9,7 +9,7 @@ use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
 use super::look::{self, Which};
 use super::shared::Shared;
-use super::{admit, known_good, proposals, recover, schedule};
+use super::{admit, forget, known_good, proposals, recover, schedule};
 use crate::decide;
 use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
@@ -81,6 +81,7 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             }
         }
         known_good::keep(desk).await?;
+        forget::settled(desk).await?;
     } else if !desk.shared.observes_first(&desk.app.name)
         && let Some(wake) = admit::granted(desk).await?
     {

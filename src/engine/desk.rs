@@ -126,6 +126,10 @@ pub struct Desk {
     pub healthy_since: Option<Moment>,
     /// The newest known-good snapshot.
     pub known_good: Option<BackupId>,
+    /// Heals whose records were dropped on the target, by this process.
+    pub forgotten: BTreeSet<HealId>,
+    /// When records were last dropped.
+    pub forgot: Option<Moment>,
     /// Heals whose staged contents were taken away again.
     pub cleared: BTreeSet<HealId>,
     /// Heals found after an absence longer than a verdict may take while only the witness could say what became of

@@ -9,6 +9,7 @@ mod admit;
 mod board;
 pub mod cycle;
 mod desk;
+mod forget;
 mod gate;
 pub mod handle;
 mod housekeeping;
@@ -443,6 +444,8 @@ impl Seat {
             known_good_checked: None,
             last_turn: None,
             cleared: std::collections::BTreeSet::new(),
+            forgotten: std::collections::BTreeSet::new(),
+            forgot: None,
             found_late: BTreeMap::new(),
             started_here: Vec::new(),
             next: BTreeMap::new(),

@@ -277,8 +277,11 @@ impl Machine {
                 let outcomes = self.tree.undo(&items, &self.staged, wall_ms);
                 plain(Answer::Undone { outcomes })
             }
-            Request::Forget { .. } => {
+            Request::Forget { heal, witness } => {
                 self.staged.clear();
+                if witness {
+                    self.witness.remove(&heal);
+                }
                 plain(Answer::Forgotten)
             }
             Request::Room { .. } => plain(Answer::Room {
@@ -293,6 +296,11 @@ impl Machine {
     }
 
     /// What the probes of one check find.
+    /// How many heals it has records of.
+    pub(crate) fn records(&self) -> usize {
+        self.witness.len()
+    }
+
     fn facts(&self, check: &CheckProbes) -> CheckFacts {
         let probes = check
             .probes
