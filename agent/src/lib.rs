@@ -40,3 +40,6 @@ pub mod restore;
 pub mod serve;
 
 pub mod crash;
+
+#[cfg(test)]
+mod skip;

@@ -141,8 +141,23 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_them_panic(text in "\\PC{0,40}") {
-            assert_eq!(parse_duration(&text).is_err(), parse_duration(&text).is_err());
-            assert_eq!(parse_bytes(&text).ok(), parse_bytes(&text).ok());
+            // What is read is what was written: digits that are there, in a unit that is there.
+            let written = text.bytes().any(|byte| byte.is_ascii_digit())
+                && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+            proptest::prop_assert!(parse_duration(&text).is_err() || written, "{}", text);
+            proptest::prop_assert!(parse_bytes(&text).is_err() || written, "{}", text);
+        }
+
+        #[test]
+        fn every_number_of_every_unit_is_read(count in 0_u64..1_000_000) {
+            for (unit, ms) in [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)] {
+                let read = parse_duration(&format!("{count}{unit}")).ok();
+                proptest::prop_assert_eq!(read, Some(Duration::from_millis(count * ms)));
+            }
+            for (unit, factor) in [("B", 1), ("KiB", 1 << 10), ("MB", 1_000_000), ("GiB", 1 << 30)] {
+                let read = parse_bytes(&format!("{count}{unit}")).ok();
+                proptest::prop_assert_eq!(read, Some(count * factor));
+            }
         }
     }
 }

@@ -240,14 +240,19 @@ pub async fn effects_so_far(
     }
 }
 
-/// Drops what was staged for a heal; with `witness` its whole record, once nothing can ask for it any more.
-pub async fn forget(world: &World, heal: HealId, app: &App, login: Login, witness: bool) {
+/// Drops what was staged for a heal; with `witness` its whole record, once nothing can ask for it any more. True when
+/// the target said that it is gone.
+pub async fn forget(world: &World, heal: HealId, app: &App, login: Login, witness: bool) -> bool {
     let request = Request::Forget {
         heal: heal.to_string(),
         witness,
     };
-    if let Err(error) = call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER).await {
-        tracing::debug!(heal_id = %heal, reason = %error, "staged files were not removed");
+    match call(world, app, login, Lane::Bulk, request, Vec::new(), ANSWER).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(heal_id = %heal, reason = %error, "what the target keeps of a heal was not removed");
+            false
+        }
     }
 }
 

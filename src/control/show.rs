@@ -331,6 +331,11 @@ pub(super) fn journal(at: &Moment, event: &Event) -> wire::JournalLine {
             };
             Some(format!("{}, {changed}{said}", outcome(ended)))
         }
+        Event::EndedLate {
+            outcome: ended,
+            reason,
+            ..
+        } => Some(format!("{}; {reason}", outcome(ended))),
         Event::Looked { looks } => Some(format!(
             "look {}: well {}, down {}",
             looks.made, looks.well, looks.down

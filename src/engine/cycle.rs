@@ -8,8 +8,9 @@ use serde_json::json;
 use super::desk::{Desk, EngineError, Look};
 use super::life::{self, Wake};
 use super::look::{self, Unseen, Which};
+use super::shared::Shared;
 use super::who::{self, WhoError};
-use super::{admit, known_good, proposals, schedule};
+use super::{admit, forget, known_good, proposals, recover, schedule};
 use crate::decide;
 use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
@@ -18,6 +19,7 @@ use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
 use crate::model::time::Moment;
 use crate::seam::{StoreError, Write};
+use crate::telemetry::redact_facts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,14 @@ use std::time::Duration;
 /// # Errors
 /// When the store refuses or fails; the desk is then made anew from what is stored, or the daemon ends.
 pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
+    // A machine that slept is as much of an absence as a daemon that was not there.
+    let stood_still = desk.last_turn.as_ref().is_some_and(|last| {
+        desk.now()
+            .is_past(last, desk.app.policy.timing.verdict_deadline)
+    });
+    if stood_still {
+        recover::unfinished(desk).await?;
+    }
     // What has begun goes on first; nothing new is decided before it rests.
     let mut wakes = Vec::new();
     let may = is_due(desk) || desk.heals.iter().any(|heal| !heal.state.is_end());
@@ -71,7 +81,13 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             Err(why) => unseen(desk, &why).await?,
         }
         // guard → admit at most one; the others wait their turn and are decided again
-        if desk.blind.rounds == 0 && !desk.shared.take_observe_first(&desk.app.name) {
+        let observes = desk.shared.observes_first(&desk.app.name);
+        if desk.blind.rounds == 0 && observes {
+            let (app, now) = (desk.app.name.clone(), desk.now());
+            desk.commit(desk.changes(&now).write(Shared::observed(&app)))
+                .await?;
+            desk.shared.forget_observe_first(&app);
+        } else if desk.blind.rounds == 0 {
             admit::escalate(desk).await?;
             proposals::propose(desk).await?;
             if let Some(wake) = admit::next(desk).await? {
@@ -79,7 +95,9 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             }
         }
         known_good::keep(desk).await?;
+        forget::settled(desk).await?;
     } else if unknown.is_none()
+        && !desk.shared.observes_first(&desk.app.name)
         && let Some(wake) = admit::granted(desk).await?
     {
         wakes.push(wake);
@@ -139,7 +157,7 @@ pub(super) async fn seen(
                 (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
             })
         })
-        .cloned()
+        .map(redact_facts::result)
         .collect();
     let whole = life::merged(desk.look.take(), &round);
     let updated = looked_at(
@@ -178,6 +196,7 @@ pub(super) async fn seen(
         app: desk.app.name.clone(),
         due,
     });
+    changes = desk.store_roots(changes);
     if !news.is_empty() {
         changes = changes.write(Write::Checks {
             app: desk.app.name.clone(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast;
 
@@ -20,7 +21,7 @@ use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentState};
 use crate::model::ledger::Bar;
-use crate::model::name::CheckName;
+use crate::model::name::{AppName, CheckName};
 use crate::model::plan::Plan;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
@@ -62,6 +63,26 @@ pub struct Look {
     pub at: Moment,
 }
 
+/// Where an app's paths lead, and since when they no longer lead where they did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub roots: Vec<String>,
+    pub deployed: Option<Moment>,
+}
+
+impl Place {
+    fn key(app: &AppName) -> String {
+        format!("place:{app}")
+    }
+
+    /// What the store knows of an app. A value that cannot be read is nothing known.
+    pub(super) fn stored(settings: &[(String, String)], app: &AppName) -> Option<Self> {
+        let key = Self::key(app);
+        let (_, value) = settings.iter().find(|(known, _)| *known == key)?;
+        serde_json::from_str(value).ok()
+    }
+}
+
 /// One app's desk.
 #[derive(Debug)]
 pub struct Desk {
@@ -93,6 +114,10 @@ pub struct Desk {
     pub due: Moment,
     /// When the paths were last seen to lead somewhere else.
     pub deployed: Option<Moment>,
+    /// The directories that the paths were last seen to lead to.
+    pub roots: Vec<String>,
+    /// What the store knows of the two.
+    pub roots_stored: Option<Place>,
     /// Ask again then; set by guards that named a time.
     pub ask_again: Option<Moment>,
     /// How often a heal's backup was found stale.
@@ -101,8 +126,15 @@ pub struct Desk {
     pub healthy_since: Option<Moment>,
     /// The newest known-good snapshot.
     pub known_good: Option<BackupId>,
+    /// Heals whose records were dropped on the target, by this process.
+    pub forgotten: BTreeSet<HealId>,
+    /// When records were last dropped.
+    pub forgot: Option<Moment>,
     /// Heals whose staged contents were taken away again.
     pub cleared: BTreeSet<HealId>,
+    /// Heals found after an absence longer than a verdict may take while only the witness could say what became of
+    /// them, and when they were found.
+    pub found_late: BTreeMap<HealId, Moment>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
     /// When checks with a period of their own were last asked.
@@ -170,12 +202,30 @@ impl Desk {
 
     /// Whoever looks first notices that the paths lead somewhere else: a deploy, from which grace is counted.
     pub(super) fn note_roots(&mut self, round: &Round) {
-        if let Some(last) = &self.look
-            && last.round.roots != round.roots
-        {
+        if !self.roots.is_empty() && self.roots != round.roots {
             self.deployed = Some(self.now());
             tracing::info!(app = %self.app.name, "the application's paths changed; this is a deploy");
         }
+        self.roots.clone_from(&round.roots);
+    }
+
+    /// Makes durable what [`Desk::note_roots`] noted, so that a restart neither forgets a deploy nor misses one.
+    pub(super) fn store_roots(&mut self, changes: Changes) -> Changes {
+        let place = Place {
+            roots: self.roots.clone(),
+            deployed: self.deployed.clone(),
+        };
+        if self.roots_stored.as_ref() == Some(&place) {
+            return changes;
+        }
+        let Ok(value) = serde_json::to_string(&place) else {
+            return changes;
+        };
+        self.roots_stored = Some(place);
+        changes.write(Write::Setting {
+            key: Place::key(&self.app.name),
+            value,
+        })
     }
 
     /// Is an availability check of this app FAIL?

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::accounts;
 use super::desk::{Desk, EngineError, Look};
 use super::look::Which;
+use super::shared::Shared;
 use super::{start, take_back};
 use crate::act::{self, Progress};
 use crate::model::check::Round;
@@ -29,6 +30,10 @@ use crate::verify::{self, Verdict};
 
 /// How long one turn waits for an action to end before it looks at other requests.
 const WATCH: Duration = Duration::from_millis(400);
+
+/// Why a heal is not gone on with after a long absence.
+pub(super) const AWAY: &str =
+    "the daemon was away longer than a verdict may take; nothing is undone or continued alone";
 
 /// When to take the next step.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +114,8 @@ fn is_frozen(desk: &Desk, heal: &Heal) -> bool {
     held && !by_person && !finishes
 }
 
-/// A resume that asked for undo: what the hold froze after its action is taken back.
+/// A resume that asked for undo: what the hold froze after its action is taken back. The wish is forgotten only when
+/// every undo has begun.
 pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
     let now = desk.now();
     if desk
@@ -119,7 +125,7 @@ pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
     {
         return Ok(()); // another hold still covers it
     }
-    let Some(asked) = desk.shared.take_undo_asked(&desk.app.name) else {
+    let Some(asked) = desk.shared.undo_asked(&desk.app.name) else {
         return Ok(());
     };
     let frozen: Vec<_> = desk
@@ -141,6 +147,10 @@ pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
         let reason = UndoReason::Person(asked.clone());
         step(desk, &heal, Event::FoundBad { reason }, asked.clone()).await?;
     }
+    let app = desk.app.name.clone();
+    desk.commit(desk.changes(&now).write(Shared::undo_begun(&app)))
+        .await?;
+    desk.shared.forget_undo_asked(&app);
     Ok(())
 }
 
@@ -246,6 +256,9 @@ async fn watch(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Origin::Rollback { .. } = heal.origin {
         return take_back::carry_out_rollback(desk, heal).await;
     }
+    if desk.found_late.contains_key(&heal.id) {
+        return settle(desk, heal).await;
+    }
     if !desk.started_here.contains(&heal.id) {
         step(
             desk,
@@ -299,6 +312,7 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
             Ok(Wake::Now)
         }
         Progress::Unreadable(message) => {
+            let heal = take_back::in_doubt(desk, heal, &message).await?;
             step(
                 desk,
                 &heal,
@@ -310,8 +324,9 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
             .await?;
             Ok(Wake::Now)
         }
-        Progress::Unseen(reason) if deadline_passed(desk, &heal) => {
+        Progress::Unseen(reason) if settle_is_over(desk, &heal) => {
             let reason = format!("the target could not be asked in time what happened: {reason}");
+            let heal = take_back::in_doubt(desk, heal, &reason).await?;
             step(
                 desk,
                 &heal,
@@ -350,25 +365,41 @@ async fn ended(desk: &mut Desk, heal: &Heal, finished: &Finished) -> Result<Wake
     };
     let changed = finished.effects > 0 || !finished.effects_complete;
     let wrote = changed && heal.action.writes_files();
-    step(desk, heal, Event::Ended { outcome, wrote }, message).await?;
+    over(desk, heal, outcome, wrote, message).await
+}
+
+/// Its steps are over. What had been left alone for too long is not judged any more, and so not undone either.
+async fn over(
+    desk: &mut Desk,
+    heal: &Heal,
+    outcome: Outcome,
+    wrote: bool,
+    message: String,
+) -> Result<Wake, EngineError> {
+    if desk.found_late.remove(&heal.id).is_some() {
+        let event = Event::EndedLate {
+            outcome,
+            wrote,
+            reason: AWAY.to_owned(),
+        };
+        step(desk, heal, event, format!("{message}; {AWAY}")).await?;
+    } else {
+        step(desk, heal, Event::Ended { outcome, wrote }, message).await?;
+    }
     Ok(Wake::Now)
+}
+
+/// Has the target been asked in vain for long enough? One that was found late has its time from then on.
+fn settle_is_over(desk: &Desk, heal: &Heal) -> bool {
+    let since = desk.found_late.get(&heal.id).unwrap_or(&heal.moved);
+    desk.now().is_past(since, longest(desk, heal))
 }
 
 /// The supervisor died before it could say what changed: whatever differs from the backup in exclusive members counts.
 async fn interrupted(desk: &mut Desk, heal: &Heal) -> Result<Wake, EngineError> {
     let wrote = heal.action.writes_files() && heal.state.backup().is_some();
-    let event = Event::Ended {
-        outcome: Outcome::Interrupted,
-        wrote,
-    };
-    step(
-        desk,
-        heal,
-        event,
-        "its supervisor died; nothing is run again, the checks will tell",
-    )
-    .await?;
-    Ok(Wake::Now)
+    let message = "its supervisor died; nothing is run again".to_owned();
+    over(desk, heal, Outcome::Interrupted, wrote, message).await
 }
 
 /// Settling: cheap looks, early verdicts.
@@ -381,7 +412,7 @@ async fn settling(
 ) -> Result<Wake, EngineError> {
     if looks.made == 0 && course.wrote && !matches!(heal.origin, Origin::Rollback { .. }) {
         match take_back::undo_plan(desk, &heal, &course).await {
-            Ok(plan) if !plan.outside.is_empty() => {
+            Ok((_, plan)) if !plan.outside.is_empty() => {
                 let paths: Vec<_> = plan
                     .outside
                     .iter()

@@ -10,6 +10,7 @@ mod board;
 pub mod cycle;
 mod desk;
 mod doctor;
+mod forget;
 mod gate;
 pub mod handle;
 mod housekeeping;
@@ -403,6 +404,7 @@ impl Seat {
             .filter(|(app, _)| app == name)
             .map(|(_, result)| result.clone())
             .collect();
+        let place = desk::Place::stored(&restart.settings, name);
         drop(results); // shown from the store until the first round; facts of another boot decide nothing
         Desk {
             app: Arc::clone(&self.app),
@@ -440,7 +442,15 @@ impl Seat {
             blind: crate::decide::incident::Blind::default(),
             unseen_reason: None,
             due: schedule::due_after_start(&self.app, stored_due, &now, world.random.next()),
-            deployed: None,
+            deployed: place
+                .as_ref()
+                .and_then(|place| place.deployed.as_ref())
+                .map(|deployed| deployed.anchored(&now)),
+            roots: place
+                .as_ref()
+                .map(|place| place.roots.clone())
+                .unwrap_or_default(),
+            roots_stored: place,
             ask_again: None,
             stale_backups: BTreeMap::new(),
             healthy_since: None,
@@ -449,6 +459,9 @@ impl Seat {
             known_good_checked: None,
             last_turn: None,
             cleared: std::collections::BTreeSet::new(),
+            forgotten: std::collections::BTreeSet::new(),
+            forgot: None,
+            found_late: BTreeMap::new(),
             started_here: Vec::new(),
             next: BTreeMap::new(),
         }

@@ -2,15 +2,18 @@
 //!
 //! Recovery mints no proof from a row. An unfinished heal goes on in its own state: Admitted and Protected earn their
 //! backup and permit again, Acting is in doubt until the witness has settled it. One whose last arrow is older than a
-//! verdict may take is never undone alone.
+//! verdict may take is neither undone nor continued alone: where nothing had started it is given up and the symptom is
+//! decided afresh, everything else waits for a person.
 
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
+use super::life::AWAY;
 use crate::model::approval::Approval;
 use crate::model::breaker::{Breaker, Cure, Failure, Forced, Recurrence, Trial};
 use crate::model::heal::{Event, Heal, HealState};
 use crate::model::incident::Incident;
+use crate::model::reason::GuardName;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::seam::World;
@@ -105,7 +108,7 @@ impl Anchor for Mute {
     }
 }
 
-/// First thing on each desk: heals that are too old to go on alone wait for a person.
+/// First thing on each desk, and after every long standstill: heals that are too old to go on alone do not.
 pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
     let now = desk.now();
     // Without a stored breaker every heal is denied: a new app gets one before anything else.
@@ -131,30 +134,43 @@ pub(super) async fn unfinished(desk: &mut Desk) -> Result<(), EngineError> {
         .filter(|heal| !heal.state.is_end())
     {
         tracing::info!(app = %heal.app, heal_id = %heal.id, state = heal.state.name(), "unfinished heal found");
-        // In every other state nothing was done yet, or only the witness can say: they go on and undo nothing.
-        let judges = matches!(
-            heal.state,
-            HealState::Settling { .. }
-                | HealState::Verifying { .. }
-                | HealState::Soaking { .. }
-                | HealState::Undoing { .. }
-        );
-        if judges && now.is_past(&heal.moved, super::life::longest(desk, &heal)) {
-            let reason =
-                "the daemon was away longer than a verdict may take; nothing is undone alone"
-                    .to_owned();
-            super::life::step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
+        if now.is_past(&heal.moved, super::life::longest(desk, &heal)) {
+            found_late(desk, &heal, &now).await?;
         }
     }
     Ok(())
+}
+
+/// A heal whose last arrow is older than a verdict may take.
+async fn found_late(desk: &mut Desk, heal: &Heal, now: &Moment) -> Result<(), EngineError> {
+    let event = match heal.state {
+        // Nothing had started, so nothing is lost; what was seen before the absence decides nothing any more.
+        HealState::Admitted | HealState::Protected { .. } => Event::Denied {
+            guard: GuardName::Freshness,
+            message: AWAY.to_owned(),
+        },
+        // Only the witness can say; what it says is kept for a person.
+        HealState::Acting { .. } | HealState::InDoubt { .. } => {
+            desk.found_late.insert(heal.id, now.clone());
+            return Ok(());
+        }
+        HealState::Settling { .. }
+        | HealState::Verifying { .. }
+        | HealState::Soaking { .. }
+        | HealState::Undoing { .. } => Event::DeadlinePassed {
+            reason: AWAY.to_owned(),
+        },
+        // Undone already: only a look is missing, and it changes nothing.
+        HealState::Rechecking { .. }
+        | HealState::Cured { .. }
+        | HealState::NotCured { .. }
+        | HealState::Kept { .. }
+        | HealState::Undone { .. }
+        | HealState::UndoBlocked { .. }
+        | HealState::UndoFailed { .. }
+        | HealState::Aborted { .. } => return Ok(()),
+    };
+    super::life::step(desk, heal, event, AWAY).await
 }
 
 /// Counts this start. Three starts that were not preceded by an orderly end, within ten minutes, mean: observe only.

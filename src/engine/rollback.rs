@@ -1,14 +1,15 @@
 //! A person's rollback: the preview that is confirmed, the heal that carries it out, and the way back from it.
 
 use healer_agent::protocol::{WriteKind, WriteMember};
-use healer_agent::tree::Manifest;
+use healer_agent::tree::{Effect, Manifest};
 
 use super::desk::Desk;
 use super::handle::{OpError, OpErrorKind, RollbackRequest, store_error, unknown};
+use crate::act;
 use crate::model::action::{Identity, ResolvedAction};
 use crate::model::backup::BackupManifest;
 use crate::model::heal::{Heal, Origin};
-use crate::model::id::BackupId;
+use crate::model::id::{BackupId, HealId};
 use crate::model::plan::Params;
 use crate::model::word::Risk;
 use crate::model::{Pattern, TreePath};
@@ -63,14 +64,6 @@ pub(super) async fn preview(
         )
     })?;
     let (writes, identity) = members_of(desk, &manifest, only).await?;
-    if identity == Identity::Root {
-        return Err(OpError::new(
-            OpErrorKind::Conflict,
-            "root_rollback",
-            "What a root action changed cannot be rolled back by a later heal: root takes back only what its own record says.",
-            "Name the paths with `--only`, where the application's user may change them, or change them by hand.",
-        ));
-    }
     let present = protect::present(
         &desk.world,
         &desk.app,
@@ -86,11 +79,63 @@ pub(super) async fn preview(
             error.advice().to_owned(),
         )
     })?;
-    Ok((
-        undo::rollback_plan(&manifest, &present, &writes, exact, only),
-        writes,
-        identity,
-    ))
+    let mut rollback = undo::rollback_plan(&manifest, &present, &writes, exact, only);
+    if identity == Identity::Root {
+        let (_, effects) = record_of(desk, manifest).await.map_err(|reason| {
+            OpError::new(
+                OpErrorKind::Conflict,
+                "no_record",
+                format!("What root changed is taken back by its own record: {reason}."),
+                "Change the paths by hand.",
+            )
+        })?;
+        rollback = undo::rollback_recorded(rollback, &effects);
+    }
+    Ok((rollback, writes, identity))
+}
+
+/// How many rollbacks of rollbacks are gone back through.
+const ROLLBACKS_MAX: usize = 32;
+
+/// The record that root goes by: of the action that a backup was taken for, or that a rollback took back.
+async fn record_of(
+    desk: &Desk,
+    mut manifest: BackupManifest,
+) -> Result<(HealId, Vec<Effect>), String> {
+    for _ in 0..ROLLBACKS_MAX {
+        let id = manifest.heal.ok_or("the backup was taken for no action")?;
+        let heal = desk
+            .world
+            .store
+            .heal(id)
+            .await
+            .map_err(|error| error.to_string())?
+            .ok_or("the action is too long ago")?;
+        let Origin::Rollback { backup, .. } = heal.origin else {
+            let login = login(desk, Identity::Root);
+            let effects = act::effects_so_far(&desk.world, id, &desk.app, login).await;
+            return Ok((id, effects.map_err(|error| error.to_string())?));
+        };
+        manifest = self::manifest(desk, backup).await?;
+    }
+    Err("too many rollbacks lie between".to_owned())
+}
+
+/// A plan as whoever carries it out may do it, and the heal in whose name: what root changed it takes back as the heal
+/// whose record it is.
+async fn carried_out_by(
+    desk: &Desk,
+    heal: &Heal,
+    target: BackupManifest,
+    plan: UndoPlan,
+) -> Result<(HealId, UndoPlan), String> {
+    match heal.action.identity {
+        Identity::App => Ok((heal.id, plan)),
+        Identity::Root => {
+            let (record, effects) = record_of(desk, target).await?;
+            Ok((record, undo::only_recorded(plan, &effects)))
+        }
+    }
 }
 
 /// The write set of the heal that the backup was taken for; without one, exactly its paths.
@@ -108,9 +153,6 @@ async fn members_of(
                 shared: false,
             })
     };
-    if !only.is_empty() {
-        return Ok((only.iter().filter_map(exact).collect(), Identity::App));
-    }
     let heal = match manifest.heal {
         Some(id) => desk
             .world
@@ -121,6 +163,10 @@ async fn members_of(
         None => None,
     };
     Ok(match heal {
+        Some(heal) if heal.action.identity == Identity::Root => {
+            (heal.action.writes, Identity::Root)
+        }
+        _ if !only.is_empty() => (only.iter().filter_map(exact).collect(), Identity::App),
         Some(heal) if !heal.action.writes.is_empty() => (heal.action.writes, heal.action.identity),
         _ => (
             manifest.members.keys().filter_map(exact).collect(),
@@ -176,7 +222,9 @@ pub(super) fn action(
 }
 
 /// The plan of a rollback whose present was backed up just before: the same after a crash.
-pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String> {
+///
+/// With it the heal in whose name the host is asked.
+pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<(HealId, UndoPlan), String> {
     let Origin::Rollback {
         backup,
         exact,
@@ -188,15 +236,16 @@ pub(super) async fn plan_of(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String
     };
     let target = manifest(desk, *backup).await?;
     let present = before(desk, heal).await?;
-    Ok(undo::rollback_plan(&target, &present, &heal.action.writes, *exact, only).plan)
+    let plan = undo::rollback_plan(&target, &present, &heal.action.writes, *exact, only).plan;
+    carried_out_by(desk, heal, target, plan).await
 }
 
 /// The way back from a rollback: from what it put in place to the present that was backed up before.
-pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<UndoPlan, String> {
+pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<(HealId, UndoPlan), String> {
     let Origin::Rollback { backup, only, .. } = &heal.origin else {
         return Err("not a rollback".to_owned());
     };
-    let done = plan_of(desk, heal).await?;
+    let (_, done) = plan_of(desk, heal).await?;
     let target = manifest(desk, *backup).await?;
     let saved = heal
         .state
@@ -214,7 +263,8 @@ pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<UndoPlan, Strin
     } else {
         only.clone()
     };
-    Ok(undo::rollback_plan(&saved, &after, &[], true, &wanted).plan)
+    let plan = undo::rollback_plan(&saved, &after, &[], true, &wanted).plan;
+    carried_out_by(desk, heal, target, plan).await
 }
 
 async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {

@@ -64,6 +64,27 @@ pub struct AppFacts {
     pub modes: Modes,
 }
 
+/// Settings, by app, that say what a resume still owes; empty when it owes nothing.
+const OBSERVE_FIRST: &str = "observe-first:";
+const UNDO_ASKED: &str = "undo-asked:";
+
+fn owed(what: &str, app: &AppName, value: &str) -> Write {
+    Write::Setting {
+        key: format!("{what}{app}"),
+        value: value.to_owned(),
+    }
+}
+
+/// What resumes before this start still owe.
+fn still_owed(restart: &Restart, what: &str) -> BTreeMap<AppName, String> {
+    restart
+        .settings
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(key, value)| Some((key.strip_prefix(what)?.parse().ok()?, value.clone())))
+        .collect()
+}
+
 /// Key of a host's machine id among the store's settings.
 fn machine_key(host: &HostName) -> String {
     format!("machine:{host}")
@@ -83,6 +104,8 @@ impl Shared {
             .collect();
         state.modes.clone_from(&restart.modes);
         state.fences = restart.fences.iter().cloned().collect();
+        state.observe_first = still_owed(restart, OBSERVE_FIRST).into_keys().collect();
+        state.undo_asked = still_owed(restart, UNDO_ASKED);
         state.adopted = restart
             .settings
             .iter()
@@ -261,14 +284,34 @@ impl Shared {
         FenceToken(*last)
     }
 
-    /// Was a resume since the last round? Asked once.
-    pub fn take_observe_first(&self, app: &AppName) -> bool {
-        self.state().observe_first.remove(app)
+    /// Was there no round yet since a resume?
+    pub fn observes_first(&self, app: &AppName) -> bool {
+        self.state().observe_first.contains(app)
     }
 
-    /// Did a resume ask to undo what was frozen? Asked once.
-    pub fn take_undo_asked(&self, app: &AppName) -> Option<String> {
-        self.state().undo_asked.remove(app)
+    /// For the transaction after the round that only observed.
+    pub(super) fn observed(app: &AppName) -> Write {
+        owed(OBSERVE_FIRST, app, "")
+    }
+
+    /// That transaction is durable.
+    pub(super) fn forget_observe_first(&self, app: &AppName) {
+        self.state().observe_first.remove(app);
+    }
+
+    /// Who asked, with a resume, to undo what was frozen, and why.
+    pub fn undo_asked(&self, app: &AppName) -> Option<String> {
+        self.state().undo_asked.get(app).cloned()
+    }
+
+    /// For the transaction after every undo that was asked for has begun.
+    pub(super) fn undo_begun(app: &AppName) -> Write {
+        owed(UNDO_ASKED, app, "")
+    }
+
+    /// That transaction is durable.
+    pub(super) fn forget_undo_asked(&self, app: &AppName) {
+        self.state().undo_asked.remove(app);
     }
 
     /// Is it known which machine a host is?
@@ -435,7 +478,16 @@ impl Shared {
         if ended.is_empty() && !observing {
             return Err(not_held(scope, &self.holds()));
         }
+        let covered = covered(&self.state(), scope);
+        let undo = undo.then(|| format!("{owner}: {reason}"));
         let mut changes = Changes::new(world.clock.now(), owner);
+        for app in &covered {
+            changes = changes.write(owed(OBSERVE_FIRST, app, owner)).write(owed(
+                UNDO_ASKED,
+                app,
+                undo.as_deref().unwrap_or_default(),
+            ));
+        }
         for id in &ended {
             changes = changes.write(Write::HoldEnded { id: *id });
         }
@@ -445,7 +497,7 @@ impl Shared {
                 value: "[]".to_owned(),
             });
         }
-        let detail = json!({"reason": reason, "undo": undo});
+        let detail = json!({"reason": reason, "undo": undo.is_some()});
         changes = changes.audit("resumed", &scope.to_text(), detail);
         world
             .store
@@ -457,13 +509,12 @@ impl Shared {
         if observing {
             state.observing = None;
         }
-        let covered = covered(&state, scope);
         for app in covered {
-            if undo {
-                state
-                    .undo_asked
-                    .insert(app.clone(), format!("{owner}: {reason}"));
-            }
+            // The last word counts, where several holds covered an app.
+            match &undo {
+                Some(asked) => state.undo_asked.insert(app.clone(), asked.clone()),
+                None => state.undo_asked.remove(&app),
+            };
             state.observe_first.insert(app);
         }
         Ok(ended.len() + usize::from(observing))
@@ -483,17 +534,19 @@ impl Shared {
             .cloned()
             .collect();
         for hold in over {
-            let changes = Changes::new(now.clone(), "healerd")
-                .write(Write::HoldEnded { id: hold.id })
-                .audit(
-                    "hold_ended",
-                    &hold.scope.to_text(),
-                    json!({"why": "its time is over"}),
-                );
+            let covered = covered(&self.state(), &hold.scope);
+            let mut changes = Changes::new(now.clone(), "healerd");
+            for app in &covered {
+                changes = changes.write(owed(OBSERVE_FIRST, app, &hold.owner));
+            }
+            let changes = changes.write(Write::HoldEnded { id: hold.id }).audit(
+                "hold_ended",
+                &hold.scope.to_text(),
+                json!({"why": "its time is over"}),
+            );
             world.store.apply(changes).await?;
             let mut state = self.state();
             state.holds.retain(|held| held.id != hold.id);
-            let covered = covered(&state, &hold.scope);
             state.observe_first.extend(covered);
         }
         Ok(())

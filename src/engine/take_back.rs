@@ -9,13 +9,14 @@ use healer_agent::tree::Effect;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
-use super::life::{Wake, deadline_passed, look, next_look, step};
+use super::life::{AWAY, Wake, deadline_passed, look, next_look, step};
 use super::look::Which;
 use crate::act::{self, Progress};
 use crate::model::counted;
 use crate::model::heal::{
     Course, Event, Heal, HealState, Origin, Outcome, UndoReason, UndoReport, Unsettled,
 };
+use crate::model::id::HealId;
 use crate::protect;
 use crate::seam::Login;
 use crate::undo;
@@ -27,8 +28,8 @@ pub(super) async fn take_back(
     course: Course,
     reason: UndoReason,
 ) -> Result<Wake, EngineError> {
-    let plan = match undo_plan(desk, &heal, &course).await {
-        Ok(plan) => plan,
+    let (carrier, plan) = match undo_plan(desk, &heal, &course).await {
+        Ok(found) => found,
         Err(text) if deadline_passed(desk, &heal) => {
             let why = format!("it is not known what to take back: {text}");
             step(
@@ -46,7 +47,7 @@ pub(super) async fn take_back(
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     crash::point("engine.before.undo");
-    let report = match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
+    let report = match protect::undo_on_host(&desk.world, &desk.app, login, carrier, &plan).await {
         Ok(undone) => keep_captured(desk, undone).await?,
         // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
         Err(error) if deadline_passed(desk, &heal) => {
@@ -123,8 +124,14 @@ pub(super) async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
 
 /// A person's rollback: exact, three-way against the present that was just backed up; repeating it changes nothing.
 pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
-    let plan = match super::rollback::plan_of(desk, &heal).await {
-        Ok(plan) => plan,
+    if desk.found_late.remove(&heal.id).is_some() {
+        let heal = in_doubt(desk, heal, AWAY).await?;
+        let reason = AWAY.to_owned();
+        step(desk, &heal, Event::DeadlinePassed { reason }, AWAY).await?;
+        return Ok(Wake::Now);
+    }
+    let (carrier, plan) = match super::rollback::plan_of(desk, &heal).await {
+        Ok(found) => found,
         Err(reason) if deadline_passed(desk, &heal) => {
             let heal = in_doubt(desk, heal, &reason).await?;
             step(
@@ -141,7 +148,7 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
         Err(_) => return Ok(next_look(desk)),
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
-    match protect::undo_on_host(&desk.world, &desk.app, login, heal.id, &plan).await {
+    match protect::undo_on_host(&desk.world, &desk.app, login, carrier, &plan).await {
         Ok(undone) => {
             let report = keep_captured(desk, undone).await?;
             let outcome = if report.failed.is_empty() {
@@ -188,19 +195,25 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
     }
 }
 
-async fn in_doubt(desk: &mut Desk, heal: Heal, reason: &str) -> Result<Heal, EngineError> {
+/// Whatever comes next, the outcome is in doubt from here on.
+pub(super) async fn in_doubt(
+    desk: &mut Desk,
+    heal: Heal,
+    reason: &str,
+) -> Result<Heal, EngineError> {
     if matches!(heal.state, HealState::Acting { .. }) {
         step(desk, &heal, Event::OutcomeUnknown, reason).await?;
     }
     Ok(desk.heal(heal.id).cloned().unwrap_or(heal))
 }
 
-/// What undo would do: the way back from the recorded effects, or, when the supervisor died, from a walk.
+/// What undo would do, and in which heal's name: the way back from the recorded effects, or, when the supervisor died,
+/// from a walk.
 pub(super) async fn undo_plan(
     desk: &Desk,
     heal: &Heal,
     course: &Course,
-) -> Result<undo::UndoPlan, String> {
+) -> Result<(HealId, undo::UndoPlan), String> {
     if let Origin::Rollback { .. } = heal.origin {
         return super::rollback::way_back(desk, heal).await;
     }
@@ -245,11 +258,12 @@ pub(super) async fn undo_plan(
         .map_err(|error| error.to_string())?;
         undo::after_death(recorded, found, &heal.action.writes)
     };
-    Ok(undo::plan(
+    let plan = undo::plan(
         &manifest,
         &heal.action.writes,
         &effects,
         &desk.app.target.volatile,
         confined.unwrap_or(true),
-    ))
+    );
+    Ok((heal.id, plan))
 }

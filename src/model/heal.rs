@@ -289,6 +289,13 @@ pub enum Event {
         outcome: Outcome,
         wrote: bool,
     },
+    /// The same, of a heal that had been left alone for longer than a verdict may take: what came of it is recorded, and
+    /// a person decides.
+    EndedLate {
+        outcome: Outcome,
+        wrote: bool,
+        reason: String,
+    },
     /// Connection cut, daemon restarted, deadline of the answer passed.
     OutcomeUnknown,
     /// The witness holds a tombstone, or the start was refused before anything ran.
@@ -509,6 +516,23 @@ impl HealState {
                     looks: Looks::default(),
                 }
             }
+            (
+                Self::Acting { backup } | Self::InDoubt { backup },
+                Event::EndedLate {
+                    outcome,
+                    wrote,
+                    reason,
+                },
+            ) => Self::Kept {
+                course: Some(Course {
+                    backup,
+                    outcome,
+                    wrote,
+                }),
+                backup,
+                reason,
+                decided: None,
+            },
             (Self::InDoubt { backup }, Event::WitnessUnreadable { message }) => Self::Kept {
                 course: None,
                 backup,
@@ -714,6 +738,7 @@ impl Event {
             Self::BackupStale => "BackupStale",
             Self::IntentWritten => "IntentWritten",
             Self::Ended { .. } => "Ended",
+            Self::EndedLate { .. } => "EndedLate",
             Self::OutcomeUnknown => "OutcomeUnknown",
             Self::NeverRan { .. } => "NeverRan",
             Self::WitnessUnreadable { .. } => "WitnessUnreadable",

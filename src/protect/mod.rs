@@ -7,6 +7,7 @@
 
 mod again;
 mod base;
+mod batches;
 mod capture;
 mod contents;
 mod error;

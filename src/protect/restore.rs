@@ -10,8 +10,9 @@ use std::time::Duration;
 use healer_agent::protocol::{
     Answer, BODY_BYTES_MAX, Request, UndoItem, UndoOutcome, UndoResult, WriteKind, WriteMember,
 };
-use healer_agent::tree::{Content, Digest, Pattern, TreePath};
+use healer_agent::tree::{Digest, Pattern, TreePath};
 
+use super::batches;
 use super::capture::{Limits, Protect, VerifiedBackup, app_login, protect};
 use super::error::ProtectError;
 use super::reach::Reach;
@@ -24,8 +25,6 @@ use crate::undo::{self, UndoPlan};
 
 /// Longest time for a whole undo.
 const TIME: Duration = Duration::from_mins(30);
-/// JSON of the items in one request; the rest of the frame is left to the request around them.
-const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Paths that were kept and are captured; of more, only the report tells.
 const CAPTURED_MAX: usize = 1000;
 
@@ -140,8 +139,9 @@ async fn undo_all(
     heal: HealId,
     items: &[UndoItem],
 ) -> Result<Vec<UndoOutcome>, ProtectError> {
-    let mut outcomes = Vec::with_capacity(items.len());
-    for batch in batches(items, BATCH_BYTES_MAX) {
+    let batches = batches::cut(items, batches::BYTES_WANTED, batches::BYTES_MAX);
+    let mut outcomes = batches.refused;
+    for batch in batches.requests {
         let request = |deadline_ms| Request::Undo {
             heal: heal.to_string(),
             target: reach.target().clone(),
@@ -154,49 +154,6 @@ async fn undo_all(
         outcomes.extend(done);
     }
     Ok(outcomes)
-}
-
-/// Cuts the items so that each request fits into a frame.
-///
-/// What was created goes first, deepest paths first, so that directories are empty when their turn comes; then what
-/// is brought back, parents first; directories that were there all along come last, because work below them moves
-/// their times.
-fn batches(items: &[UndoItem], bytes_max: usize) -> Vec<Vec<UndoItem>> {
-    let directory = |content: Option<&Content>| content == Some(&Content::Directory);
-    let place = |item: &UndoItem| {
-        let before = item.before.as_ref().map(|state| &state.content);
-        let after = item.after.as_ref().map(|state| &state.content);
-        match before {
-            None => 0_u8,
-            Some(_) if directory(before) && directory(after) => 2,
-            Some(_) => 1,
-        }
-    };
-    let mut sorted: Vec<&UndoItem> = items.iter().collect();
-    sorted.sort_by(|one, other| {
-        place(one).cmp(&place(other)).then_with(|| {
-            if place(one) == 1 {
-                one.path.cmp(&other.path)
-            } else {
-                other.path.cmp(&one.path)
-            }
-        })
-    });
-    let mut batches: Vec<Vec<UndoItem>> = Vec::new();
-    let mut bytes = 0;
-    for item in sorted {
-        // An item that cannot be measured is sent alone.
-        let size = serde_json::to_vec(item).map_or(bytes_max, |json| json.len());
-        match batches.last_mut() {
-            Some(batch) if bytes + size <= bytes_max => batch.push(item.clone()),
-            _ => {
-                batches.push(vec![item.clone()]);
-                bytes = 0;
-            }
-        }
-        bytes += size;
-    }
-    batches
 }
 
 /// Keeps what others wrote, as well as it goes: the undo is done already, and nothing of theirs was touched.

@@ -10,6 +10,7 @@ pub mod message_id;
 pub mod metrics;
 pub mod outbox;
 pub mod redact;
+pub mod redact_facts;
 pub mod sd;
 pub mod webhook;
 

@@ -6,10 +6,12 @@
 
 mod compare;
 mod plan;
+mod recorded;
 mod report;
 mod rollback;
 
 pub use self::plan::{UndoPlan, after_death, plan};
+pub use self::recorded::{only_recorded, rollback_recorded};
 pub use self::report::report;
 pub use self::rollback::{PreviewChange, PreviewKind, Rollback, RollbackPreview, rollback_plan};
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::{Done, Record, env, settled};
+use crate::restore::entry::{Built, take_back};
 use crate::restore::meta;
 use crate::restore::place::Place;
 use crate::roots::{Roots, absent, open_entry};
@@ -100,14 +101,17 @@ fn replace(
         return Ok(());
     }
     record.will_change(path, place)?;
-    place.discard(&place.making)?; // a crashed step's, never somebody's
+    place.discard(&place.making)?; // a crashed step's own, never somebody's
     let built = build(place, before.as_ref(), content, digest, mode);
     if let Err(error) = built {
         place.discard(&place.making)?;
         return Err(error);
     }
     crate::crash::point("put.made");
-    let put = flip(place, before.as_ref());
+    let put = match before.as_ref() {
+        None => Ok(place.rename_new(&place.making, &place.name)?),
+        Some(before) => flip(place, before),
+    };
     crate::crash::point("put.flipped");
     place.discard(&place.making)?;
     put?;
@@ -150,29 +154,38 @@ fn build(
 }
 
 /// Gives the new file its name. What comes out must be what was looked at; else it goes back.
-fn flip(place: &Place, before: Option<&EntryState>) -> io::Result<()> {
-    let Some(before) = before else {
-        return Ok(place.rename_new(&place.making, &place.name)?);
-    };
-    match place.exchange(&place.making, &place.name) {
+///
+/// From here on the new file bears the name under which somebody's content may lie, should we die: only that one is
+/// looked into before it is cleared away.
+fn flip(place: &Place, before: &EntryState) -> io::Result<()> {
+    place.rename_new(&place.making, &place.ready)?;
+    let built = Built::of(open_entry(place.directory(), &place.ready)?.as_fd())?;
+    match place.exchange(&place.ready, &place.name) {
         Ok(()) => {}
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             // Without an exchange the look is only just before.
             let now = state_at(place.directory(), &place.name, true)?;
             if now.is_none_or(|now| !same_state(&now, before)) {
+                place.discard(&place.ready)?;
                 return Err(io::ErrorKind::ResourceBusy.into());
             }
             let here = place.directory();
-            rustix::fs::renameat(here, &*place.making, here, &*place.name)?;
+            rustix::fs::renameat(here, &*place.ready, here, &*place.name)?;
             return Ok(());
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            place.discard(&place.ready)?;
+            return Err(error.into());
+        }
     }
-    let out = state_at(place.directory(), &place.making, true);
+    crate::crash::point("put.exchanged");
+    let out = state_at(place.directory(), &place.ready, true);
     match out {
-        Ok(Some(out)) if same_state(&out, before) && out.key.ino == before.key.ino => Ok(()),
+        Ok(Some(out)) if same_state(&out, before) && out.key.ino == before.key.ino => {
+            Ok(place.discard(&place.ready)?)
+        }
         Ok(_) | Err(_) => {
-            place.exchange(&place.making, &place.name)?;
+            take_back(place, &built)?;
             Err(io::ErrorKind::ResourceBusy.into())
         }
     }

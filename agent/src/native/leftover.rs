@@ -8,21 +8,29 @@ use std::io;
 use rustix::io::Errno;
 
 use super::is_absence;
+use crate::restore::entry::beside;
 use crate::restore::place::Place;
 use crate::roots::Roots;
 use crate::step::Step;
-use crate::tree::TreePath;
+use crate::tree::{Content, Digest, Stamp, TreePath};
+use crate::walk::state_at;
 
 /// Removes unfinished and replaced files of these steps, and gives a file that was taken out to be removed its name
-/// back, if nobody has it. Twice is once; nobody else may be acting on the roots meanwhile.
+/// back, if nobody has it. Twice is once; nobody else may be acting on the roots meanwhile. `began` is when the action
+/// was admitted: what is older is in its backup.
 ///
 /// # Errors
 /// The first one; the other paths are cleared all the same.
-pub fn clear<'a>(roots: &Roots, steps: impl Iterator<Item = &'a Step>) -> io::Result<()> {
+pub fn clear<'a>(
+    roots: &Roots,
+    steps: impl Iterator<Item = &'a Step>,
+    began: Stamp,
+) -> io::Result<()> {
     let mut first = Ok(());
     for step in steps {
         let done = match step {
-            Step::Put { path, .. } | Step::EditKey { path, .. } => put(roots, path),
+            Step::Put { path, digest, .. } => put(roots, path, Some(*digest), began),
+            Step::EditKey { path, .. } => put(roots, path, None, began),
             Step::Remove { paths, .. } => paths.iter().try_for_each(|path| taken(roots, path)),
             Step::Run { .. }
             | Step::Chown { .. }
@@ -37,12 +45,25 @@ pub fn clear<'a>(roots: &Roots, steps: impl Iterator<Item = &'a Step>) -> io::Re
     first
 }
 
-/// Half made, or what came out of the exchange; the backup has that.
-fn put(roots: &Roots, path: &TreePath) -> io::Result<()> {
+/// Half made goes. What is complete goes if it is ours, or in the backup; else somebody wrote it while the names were
+/// exchanged, and it stays beside the path.
+fn put(roots: &Roots, path: &TreePath, digest: Option<Digest>, began: Stamp) -> io::Result<()> {
     let Some(place) = found(roots.place(path), path)? else {
         return Ok(());
     };
     place.discard(&place.making)?;
+    if let Some(left) = state_at(place.directory(), &place.ready, true)? {
+        let present = state_at(place.directory(), &place.name, false)?;
+        let in_backup = left.meta.mtime < began;
+        let not_exchanged = present.is_some_and(|present| present.meta.mtime < began);
+        let as_wanted = digest.is_some_and(
+            |digest| matches!(left.content, Content::File { digest: Some(found), .. } if found == digest),
+        );
+        if !(in_backup || not_exchanged || as_wanted) {
+            return Err(beside(&place));
+        }
+        place.discard(&place.ready)?;
+    }
     place.sync()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::protocol::{Target, UndoItem, UndoResult};
-use crate::step::Bits;
+use crate::step::{Bits, Step};
 use crate::tree::{Content, Digest};
 
 struct House {
@@ -164,7 +164,7 @@ fn a_named_hop_is_worked_on_where_it_leads() {
 #[test]
 fn an_owner_is_given_and_taken_back_with_setuid() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root gives files away
+        return crate::skip::skip("only root gives files away");
     }
     let house = house();
     fs::set_permissions(house.at("old/o"), fs::Permissions::from_mode(0o4755)).unwrap();
@@ -181,6 +181,110 @@ fn an_owner_is_given_and_taken_back_with_setuid() {
         (meta.uid(), meta.gid(), meta.mode() & 0o7777),
         (0, 0, 0o4755)
     );
+}
+
+#[test]
+fn neither_an_owner_nor_setuid_goes_back_to_a_content_that_may_be_another_one() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::skip::skip("only root gives files away");
+    }
+    for (case, touch) in [
+        ("nobody touched it", false),
+        ("rewritten, with size and time set back", true),
+    ] {
+        let house = house();
+        let file = house.at("old/o");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
+        let done = chown(&house.roots, &paths(&["old/o"]), 33, 34, false, soon());
+        assert_eq!(names(&done), ["old/o"]);
+        if touch {
+            let modified = fs::metadata(&file).unwrap().modified().unwrap();
+            let length = fs::read(&file).unwrap().len();
+            fs::write(&file, "x".repeat(length)).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(&file)
+                .unwrap()
+                .set_modified(modified)
+                .unwrap();
+        }
+        let result = undo(&house, &done, &[]);
+        let meta = fs::metadata(&file).unwrap();
+        if touch {
+            assert_eq!(result, [UndoResult::Kept], "{case}");
+            assert_eq!((meta.uid(), meta.gid()), (33, 34), "{case}");
+        } else {
+            assert_eq!(result, [UndoResult::Restored], "{case}");
+            let now = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+            assert_eq!(now, (0, 0, 0o4755), "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_put_left_is_cleared_unless_it_may_be_somebodys() {
+    let second = |secs: i64| crate::tree::Stamp { secs, nanos: 0 };
+    let began = second(1_700_000_000);
+    for (case, left, left_at, name, name_at, stays) in [
+        (
+            "not exchanged yet",
+            "new",
+            1_700_000_005,
+            "old",
+            1_600_000_000,
+            false,
+        ),
+        (
+            "exchanged",
+            "old",
+            1_600_000_000,
+            "new",
+            1_700_000_005,
+            false,
+        ),
+        (
+            "ours, and the path was written",
+            "new",
+            1_700_000_005,
+            "theirs",
+            1_700_000_006,
+            false,
+        ),
+        (
+            "theirs came out",
+            "theirs",
+            1_700_000_006,
+            "new",
+            1_700_000_005,
+            true,
+        ),
+    ] {
+        let house = house();
+        let written = |path: &Path, text: &str, secs: u64| {
+            fs::write(path, text).unwrap();
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let (directory, file) = house.roots.place(&path("old/o")).unwrap();
+        let place = crate::restore::place::Place::new(directory, file, LABEL, &path("old/o"));
+        let beside = |name: &[u8]| house.at("old").join(std::str::from_utf8(name).unwrap());
+        written(&beside(&place.making), "half", 1_700_000_005);
+        written(&beside(&place.ready), left, left_at);
+        written(&house.at("old/o"), name, name_at);
+        let step = Step::Put {
+            path: path("old/o"),
+            digest: Digest::of(b"new"),
+            mode: 0o600,
+        };
+        for _ in 0..2 {
+            let cleared = clear(&house.roots, std::iter::once(&step), began);
+            assert_eq!(cleared.is_err(), stays, "{case}");
+        }
+        assert!(!beside(&place.making).exists(), "{case}");
+        assert_eq!(beside(&place.ready).exists(), stays, "{case}");
+        assert_eq!(house.text("old/o"), name, "{case}");
+    }
 }
 
 #[test]

@@ -389,7 +389,11 @@ fn run(context: &Context, probe: &Probe) -> Found {
         } => env::probe(context, path, *dialect, reveal, need),
         Probe::Json { path, pick } => json::probe(context, path, pick),
         Probe::NpmLock { path } => npm::probe(context, path),
-        Probe::Process { any, below_root } => process::probe(context, any, *below_root),
+        Probe::Process {
+            any,
+            except,
+            below_root,
+        } => process::probe(context, any, except, *below_root),
         Probe::Port { port, address } => port::probe(context, port, address.as_deref()),
         Probe::Pm2 { home, timeout } => pm2::probe(context, home.as_deref(), timeout),
         Probe::Unit { name } => unit::probe(context, name),

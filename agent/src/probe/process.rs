@@ -243,7 +243,23 @@ pub(super) fn is_pm2_daemon(process: &Process) -> bool {
             .any(|word| word.ends_with("/pm2/lib/Daemon.js"))
 }
 
-pub(super) fn probe(context: &Context, any: &[String], below_root: bool) -> Found {
+/// Was it told one of `except` right after one of `any`? Options between the two do not count.
+fn is_excepted(process: &Process, any: &[String], except: &[String]) -> bool {
+    let mut words = words(process)
+        .into_iter()
+        .skip_while(|word| !any.iter().any(|name| name == base_name(word)))
+        .skip(1)
+        .skip_while(|word| word.starts_with('-'));
+    let told = words.next();
+    told.is_some_and(|told| except.iter().any(|except| except == told))
+}
+
+pub(super) fn probe(
+    context: &Context,
+    any: &[String],
+    except: &[String],
+    below_root: bool,
+) -> Found {
     let unknown = |why: &str| Found::unknown("process", why);
     let me = rustix::process::geteuid();
     let uid = context.target.uid;
@@ -274,7 +290,7 @@ pub(super) fn probe(context: &Context, any: &[String], below_root: bool) -> Foun
                 .all(|name| TOOLS.contains(&name.trim_start_matches('-')))
                 && !is_pm2_daemon(process)
         } else {
-            is_named(process, &names, any)
+            is_named(process, &names, any) && !is_excepted(process, any, except)
         };
         if !fits {
             continue;

@@ -410,6 +410,9 @@ pub enum Probe {
         /// Any of these as the base name of an argument or of the executable (`artisan`, `composer`).
         #[serde(default)]
         any: Vec<String>,
+        /// Not those that were told one of these right after such a name (`artisan queue:work`): they live on and on.
+        #[serde(default)]
+        except: Vec<String>,
         /// Only those whose working directory or script lies below the root.
         #[serde(default = "yes")]
         below_root: bool,

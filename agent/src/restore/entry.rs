@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::meta::{self, Mark};
 use super::place::{Place, holds_files};
 use super::recover::left;
-use super::{Spot, Step, Undo, at, in_place};
+use super::{Spot, Step, Undo, at, in_place, vouched};
 use crate::protocol::{UndoItem, UndoResult};
 use crate::roots::{absent, kind, open_entry};
 use crate::tree::diff::{Attribute, Merge, merge, same_content, same_kind, same_state};
@@ -25,7 +25,7 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// What we made: anything else under its name, or any write to it, is somebody's.
 #[derive(PartialEq)]
-struct Built {
+pub(crate) struct Built {
     inode: (u64, u64),
     size: u64,
     mtime: Stamp,
@@ -33,7 +33,7 @@ struct Built {
 }
 
 impl Built {
-    fn of(handle: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn of(handle: BorrowedFd<'_>) -> io::Result<Self> {
         let key = key_of(handle)?;
         Ok(Self {
             inode: (key.dev, key.ino),
@@ -129,7 +129,7 @@ impl Undo<'_> {
             || merge.restore.contains(&Attribute::Content);
         match (now, merge.target.as_ref()) {
             (None, None) => Ok(Step::Done),
-            (Some(now), Some((_, to))) if !whole => attributes(place, now, to, &self.label),
+            (Some(now), Some((_, to))) if !whole => attributes(place, item, now, to, &self.label),
             (Some(now), None) => {
                 self.hold(item)?;
                 remove(place, now)
@@ -311,8 +311,12 @@ impl Undo<'_> {
 }
 
 /// Attributes only: set where they are, through a handle that is still what was decided about.
+///
+/// What lets somebody else's content act in another name (an owner, setuid, setgid, a capability) is given only to a
+/// content that is surely the one it was taken from.
 pub(super) fn attributes(
     place: &Place,
+    item: &UndoItem,
     now: &EntryState,
     to: &Meta,
     label: &str,
@@ -326,6 +330,9 @@ pub(super) fn attributes(
     let directory = now.content == Content::Directory;
     if !same_inode || seen.meta.mode != now.meta.mode || seen.meta.xattrs != now.meta.xattrs {
         return Ok(Step::Raced);
+    }
+    if !vouched::may_bear(handle.as_fd(), item, &seen, to)? {
+        return Ok(Step::Blocked(vouched::REASON.to_owned()));
     }
     let owner = (now.meta.uid, now.meta.gid) != (to.uid, to.gid);
     let marked = owner
@@ -401,7 +408,7 @@ fn came_out(place: &Place, now: &EntryState) -> io::Result<bool> {
 
 /// Exchanges back. If what comes out then is not ours, somebody replaced it meanwhile: the newer content gets the
 /// name, and the older one is left beside it rather than lost.
-fn take_back(place: &Place, built: &Built) -> io::Result<()> {
+pub(crate) fn take_back(place: &Place, built: &Built) -> io::Result<()> {
     match place.exchange(&place.ready, &place.name) {
         Ok(()) => {}
         Err(Errno::NOENT) => return put_back(place),
@@ -432,7 +439,7 @@ pub(super) fn put_back(place: &Place) -> io::Result<()> {
     }
 }
 
-pub(super) fn beside(place: &Place) -> io::Error {
+pub(crate) fn beside(place: &Place) -> io::Error {
     io::Error::other(format!(
         "two others wrote it meanwhile; the older content was kept as `{}`",
         path::escape(&place.ready)

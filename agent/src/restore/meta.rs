@@ -18,7 +18,7 @@ use crate::tree::{Content, EntryState, Meta, Stamp, path};
 use crate::walk::{MARK, reopen, state_of, value};
 
 /// What a program may do beyond its user; cleared by the kernel like setuid.
-const CAPABILITY: &str = "security.capability";
+pub(super) const CAPABILITY: &str = "security.capability";
 
 /// Brings what is behind a handle from attributes `from` to `to`; its time only if `mtime`. Not synced.
 ///

@@ -14,12 +14,13 @@
 //! A directory's time is settled by the state in which the directory was found: as the action left it → as before;
 //! else as found. Our own changes of its entries never show.
 
-mod entry;
+pub(crate) mod entry;
 mod in_place;
 mod links;
 pub(crate) mod meta;
 pub(crate) mod place;
 mod recover;
+mod vouched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -274,7 +275,7 @@ impl<'a> Undo<'a> {
         if !merge.restore.is_empty()
             && let Some((_, to)) = &merge.target
         {
-            match attributes(&place, &now, to, &self.label)? {
+            match attributes(&place, item, &now, to, &self.label)? {
                 Step::Done => {}
                 Step::Raced | Step::Blocked(_) => {
                     return Err(io::Error::new(

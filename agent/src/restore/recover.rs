@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::entry::{beside, put_back};
 use super::meta::{self, Mark};
 use super::place::{Place, holds_files};
-use super::{Undo, in_place};
+use super::{Undo, in_place, vouched};
 use crate::protocol::UndoItem;
 use crate::roots::{absent, open_entry};
 use crate::tree::diff::same_content;
@@ -37,12 +37,19 @@ impl Undo<'_> {
             && let Some(handle) = left(place, &place.name)?
             && let Some(Mark::Mode(mode)) = Mark::read(handle.as_fd(), &self.label)
         {
+            // Whoever owns the file can write such a mark: it says no more than that we were here.
             let now = state_of(handle.as_fd(), false)?;
             let to = Meta {
                 mode,
                 ..now.meta.clone()
             };
-            meta::apply(handle.as_fd(), &now.meta, &to, false)?;
+            let ours = item.before.as_ref().is_some_and(|before| {
+                let owner = (before.meta.uid, before.meta.gid) == (now.meta.uid, now.meta.gid);
+                owner && before.meta.mode == mode && before.key.ino == now.key.ino
+            });
+            if ours && vouched::may_bear(handle.as_fd(), item, &now, &to)? {
+                meta::apply(handle.as_fd(), &now.meta, &to, false)?;
+            }
             Mark::clear(handle.as_fd())?;
         }
         Ok(())

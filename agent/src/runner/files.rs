@@ -18,9 +18,11 @@ use crate::tree::diff::{changes_except, differs};
 use crate::tree::{Effect, EffectSource, Manifest, Pattern, TreePath, path};
 use crate::walk::{self, Limits};
 
-/// How far each of the two walks around a program may go.
+/// How far each of the two walks around a program may go, within the action's own deadline.
 const ENTRIES_MAX: usize = 500_000;
 const WALK_TIME: Duration = Duration::from_mins(2);
+/// What the walk after a program has beyond that deadline: only it can say what a program changed that was killed there.
+const WALK_TIME_LATE: Duration = Duration::from_secs(20);
 
 /// The application's files as one action sees them.
 #[derive(Debug)]
@@ -77,9 +79,10 @@ impl Files {
     }
 
     /// Walks the root before a program runs.
-    pub(super) fn before(&mut self) -> Result<Before, String> {
+    pub(super) fn before(&mut self, deadline: Instant) -> Result<Before, String> {
+        let end = deadline.min(Instant::now() + WALK_TIME);
         let (manifest, unreadable) = self
-            .walk(false)
+            .walk(false, end)
             .map_err(|refusal| format!("cannot look at the root before it: {refusal}"))?;
         self.last.clone_from(&manifest);
         Ok(Before {
@@ -89,8 +92,10 @@ impl Files {
     }
 
     /// Walks the root when the program's processes are gone, and records what differs.
-    pub(super) fn after(&mut self, before: &Before) {
-        let Ok((manifest, unreadable)) = self.walk(true) else {
+    pub(super) fn after(&mut self, before: &Before, deadline: Instant) {
+        let now = Instant::now();
+        let end = deadline.max(now + WALK_TIME_LATE).min(now + WALK_TIME);
+        let Ok((manifest, unreadable)) = self.walk(true, end) else {
             self.complete = false;
             return;
         };
@@ -108,13 +113,17 @@ impl Files {
         self.last = manifest;
     }
 
-    fn walk(&self, digests: bool) -> Result<(Manifest, Vec<(TreePath, String)>), Refusal> {
+    fn walk(
+        &self,
+        digests: bool,
+        deadline: Instant,
+    ) -> Result<(Manifest, Vec<(TreePath, String)>), Refusal> {
         let everything = Pattern::parse("**").map_err(|error| {
             crate::witness::refuse(crate::protocol::RefusalCode::Malformed, error.to_string())
         })?;
         let limits = Limits {
             entries_max: ENTRIES_MAX,
-            deadline: Instant::now() + WALK_TIME,
+            deadline,
         };
         walk::snapshot_since(&self.roots, &[everything], digests, limits, &self.last)
     }
@@ -202,5 +211,39 @@ fn weaker(one: EffectSource, other: EffectSource) -> EffectSource {
         (EffectSource::Native, EffectSource::Native) => EffectSource::Native,
         (EffectSource::Recovery, _) | (_, EffectSource::Recovery) => EffectSource::Recovery,
         (EffectSource::Walk, _) | (_, EffectSource::Walk) => EffectSource::Walk,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_before_a_program_ends_with_the_actions_time_and_one_after_it_a_little_later() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "x").unwrap();
+        let mut files = Files::open(&Target {
+            root: directory.path().display().to_string(),
+            roots: Vec::new(),
+            uid: 0,
+            gid: 0,
+            volatile: Vec::new(),
+        })
+        .unwrap();
+        let over = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let refused = files.before(over).unwrap_err();
+        assert!(
+            refused.contains("the time for the walk is over"),
+            "{refused}"
+        );
+        let before = files.before(Instant::now() + WALK_TIME).unwrap();
+        std::fs::write(directory.path().join("more"), "x").unwrap();
+        files.after(&before, over);
+        assert!(files.complete());
+        assert!(
+            files
+                .effects()
+                .any(|effect| effect.path.as_bytes() == b"more")
+        );
     }
 }

@@ -227,7 +227,7 @@ impl Action<'_> {
                     .map(|path| program::at_home(path))
                     .collect();
                 let plan = confine::plan(&root, &start.writes, &scratch, self.abi);
-                let before = match files.before() {
+                let before = match files.before(instant_at(deadline_ms)) {
                     Ok(before) => before,
                     Err(message) => return Ok(self.failed(step, &message)),
                 };
@@ -242,7 +242,7 @@ impl Action<'_> {
                     )
                 };
                 let ended = program::run(self.prefix, &program, cancelled);
-                files.after(&before);
+                files.after(&before, instant_at(deadline_ms));
                 point("run.walked_after");
                 self.confined &= plan.confined || ended.not_started.is_some();
                 let success = ended.exit.is_some_and(|exit| ok.contains(&exit));
@@ -279,9 +279,7 @@ impl Action<'_> {
             | Step::SwapDirectory { .. }
             | Step::TrimLog { .. } => {
                 let stage = self.witness.stage(&self.intent.start.heal);
-                let left = deadline_ms.saturating_sub(boot_clock_ms());
-                let deadline = Instant::now() + Duration::from_millis(left);
-                let done = files.native(step, &stage, deadline);
+                let done = files.native(step, &stage, instant_at(deadline_ms));
                 // Should this process die before the end, what it knew of its changes lives on. All are written again
                 // at the end, where a failure counts.
                 let known = self
@@ -401,6 +399,12 @@ impl Action<'_> {
         self.confined &= confined;
         Ok(ended)
     }
+}
+
+/// A moment of the boot clock on the clock that the work is timed with.
+fn instant_at(deadline_ms: u64) -> Instant {
+    let left = deadline_ms.saturating_sub(boot_clock_ms());
+    Instant::now() + Duration::from_millis(left)
 }
 
 fn orders(writable: Vec<PathBuf>, confined: bool, abi: u32) -> helper::Orders {

@@ -88,7 +88,8 @@ fn clear_leftovers(shared: &Shared, heal: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let _occupied = shared.runner.witness.occupy(&intent.real_root)?;
-    native::clear(&roots, start.steps.iter().chain(&start.finally))
+    let began = shared.runner.witness.began(heal)?;
+    native::clear(&roots, start.steps.iter().chain(&start.finally), began)
         .map_err(|error| system("clear what the dead supervisor left", &error))
 }
 
@@ -178,7 +179,8 @@ pub(super) fn undo(
     Ok(Answer::Undone { outcomes })
 }
 
-/// Root gives back the metadata that it changed itself, as it recorded it, and nothing else.
+/// Root gives back the metadata that it changed itself, as it recorded it, or changes it so once more, and does nothing
+/// else. Both only while the list of this host would still allow the action itself.
 fn root_may_undo(
     shared: &Shared,
     heal: &str,
@@ -192,6 +194,12 @@ fn root_may_undo(
         .covers(real_roots, items.iter().map(|item| &item.path));
     if !covered {
         return refused("the undo reaches beyond this host's allow list".to_owned());
+    }
+    let Some(intent) = shared.runner.witness.intent(heal)? else {
+        return refused(format!("nothing of {heal} is recorded here"));
+    };
+    for step in intent.start.steps.iter().chain(&intent.start.finally) {
+        shared.runner.allowed.check(step, real_roots)?;
     }
     let mut recorded = BTreeMap::new();
     let mut after = None;
@@ -207,9 +215,10 @@ fn root_may_undo(
         }
     }
     for item in items {
-        let as_recorded = recorded
-            .get(&item.path)
-            .is_some_and(|effect| effect.before == item.before && effect.after == item.after);
+        let as_recorded = recorded.get(&item.path).is_some_and(|effect| {
+            let effect = (&effect.before, &effect.after);
+            effect == (&item.before, &item.after) || effect == (&item.after, &item.before)
+        });
         if !as_recorded {
             return refused(format!("`{}` is not as this agent changed it", item.path));
         }
@@ -222,6 +231,13 @@ pub(super) fn forget(shared: &Shared, heal: &str, witness: bool) -> Result<Answe
     shared.claim()?;
     staging::forget(&shared.runner.witness.stage(heal))?;
     if witness {
+        // The record is what tells our litter from other files; without it nobody could clear it any more.
+        if matches!(
+            shared.runner.witness.state(heal)?,
+            WitnessState::Interrupted { .. }
+        ) {
+            drop(clear_leftovers(shared, heal));
+        }
         shared.runner.witness.forget(heal)?;
     }
     Ok(Answer::Forgotten)

@@ -20,7 +20,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Finished, Refusal, RefusalCode, Start, WitnessState};
-use crate::tree::{Effect, TreePath};
+use crate::tree::{Effect, Stamp, TreePath};
 
 /// The record's directory below the state directory.
 const WITNESS: &str = "witness";
@@ -246,6 +246,18 @@ impl Witness {
             Some(Decided::Intent(intent)) => Ok(Some(*intent)),
             Some(Decided::Cancelled { .. }) | None => Ok(None),
         }
+    }
+
+    /// When a heal's start was admitted, by the clock that also stamps files.
+    pub(crate) fn began(&self, heal: &str) -> Result<Stamp, Refusal> {
+        use std::os::unix::fs::MetadataExt as _;
+        let decided = self.directory(heal)?.join(DECIDED);
+        let meta = fs::symlink_metadata(decided)
+            .map_err(|error| system("read when the heal began", &error))?;
+        Ok(Stamp {
+            secs: meta.mtime(),
+            nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
+        })
     }
 
     /// What the record says about a heal.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier};
 
-use healer_agent::protocol::{Answer, How, RefusalCode, Request, VERSION, WitnessState};
+use healer_agent::protocol::{
+    Answer, How, RefusalCode, Request, UndoItem, UndoResult, VERSION, WitnessState,
+};
 use healer_agent::step::{Bits, Step};
 use healer_agent::tree::{Digest, TreePath};
 
@@ -138,7 +140,7 @@ fn an_application_agent_does_nothing_of_roots() {
 #[test]
 fn a_root_agent_without_a_list_does_nothing_at_all() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root can be a root agent
+        return crate::client::skip("only root can be a root agent");
     }
     let place = Place::new();
     std::os::unix::fs::chown(&place.state, Some(0), Some(0)).unwrap();
@@ -159,6 +161,106 @@ fn a_root_agent_without_a_list_does_nothing_at_all() {
         let refusal = root.0.start(place.start("h1", vec![step])).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::NotAllowed);
     }
+}
+
+#[test]
+fn root_takes_back_and_repeats_what_its_own_record_says_while_the_list_allows_it() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    if !rustix::process::geteuid().is_root() {
+        return crate::client::skip("only root can be a root agent");
+    }
+    let place = Place::new();
+    std::os::unix::fs::chown(&place.state, Some(0), Some(0)).unwrap();
+    let list = place.outside.join("agent.toml");
+    let allow = |below: &std::path::Path| {
+        let text = format!(
+            "[[chown]]\nbelow = \"{}\"\nto = [{}]\n",
+            below.display(),
+            place.uid
+        );
+        std::fs::write(&list, text).unwrap();
+        std::os::unix::fs::chown(&list, Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(&list, std::fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    allow(&place.root);
+    let file = place.root.join("storage");
+    std::fs::write(&file, "root's").unwrap();
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
+    let owner = || std::fs::metadata(&file).unwrap().uid();
+    let mut agent = Agent::as_root(&place, &list);
+    agent.hello(OWNER).unwrap();
+    let chown = Step::Chown {
+        paths: vec![TreePath::parse("storage").unwrap()],
+        uid: place.uid,
+        gid: place.uid,
+        recursive: false,
+    };
+    agent.start(place.start("h1", vec![chown])).unwrap();
+    assert_eq!(agent.finished("h1").how, How::Done);
+    assert_eq!(owner(), place.uid);
+    let Answer::Effects { effects, more } = agent
+        .ask(Request::Effects {
+            heal: "h1".to_owned(),
+            after: None,
+        })
+        .unwrap()
+    else {
+        panic!("effects")
+    };
+    assert!(!more && effects.len() == 1, "{effects:?}");
+    let item = |back: bool| {
+        let (before, after) = (effects[0].before.clone(), effects[0].after.clone());
+        let (before, after) = if back {
+            (before, after)
+        } else {
+            (after, before)
+        };
+        UndoItem {
+            path: effects[0].path.clone(),
+            before,
+            after,
+            in_place: false,
+        }
+    };
+    let undo = |heal: &str, item: UndoItem| Request::Undo {
+        heal: heal.to_owned(),
+        target: place.target(),
+        items: vec![item],
+        deadline_ms: 10_000,
+    };
+    let done = |answer: Answer| match answer {
+        Answer::Undone { outcomes } => outcomes[0].result,
+        other => panic!("{other:?}"),
+    };
+    for (back, result, want) in [
+        (true, UndoResult::Restored, 0),
+        (true, UndoResult::Already, 0),
+        (false, UndoResult::Restored, place.uid),
+        // It was another's for a while that nobody recorded: root cannot vouch for what it holds.
+        (true, UndoResult::Kept, place.uid),
+    ] {
+        assert_eq!(done(agent.ask(undo("h1", item(back))).unwrap()), result);
+        assert_eq!(owner(), want);
+    }
+    // Anything that is not of the record, and any record that is not there.
+    let mut other = item(true);
+    other.before.as_mut().unwrap().meta.uid = place.uid + 1;
+    for (heal, item) in [("h1", other), ("h2", item(true))] {
+        let refusal = agent.ask(undo(heal, item)).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::NotAllowed, "{heal}");
+    }
+    assert!(agent.close().success());
+    // What the action did is not allowed any more, though the path still is.
+    let elsewhere = place.outside.clone();
+    allow(&elsewhere);
+    let text = std::fs::read_to_string(&list).unwrap()
+        + &format!("[[modes]]\nbelow = \"{}\"\n", place.root.display());
+    std::fs::write(&list, text).unwrap();
+    let mut agent = Agent::as_root(&place, &list);
+    agent.hello(OWNER).unwrap();
+    let refusal = agent.ask(undo("h1", item(true))).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::NotAllowed);
+    assert_eq!(owner(), place.uid);
 }
 
 /// An agent that stays root.
@@ -250,7 +352,7 @@ fn staging_on_a_full_disk_says_no_room_and_leaves_nothing() {
     let place = Place::new();
     let stage = place.state.join("stage");
     let Some(_mount) = SmallDisk::mount(&stage, place.uid) else {
-        return; // only root can fill a disk of its own
+        return crate::client::skip("only root can fill a disk of its own");
     };
     let mut agent = Agent::new(&place);
     let digest = Digest::of(b"anything");

@@ -112,6 +112,11 @@ fn events() -> Vec<Event> {
             outcome: Outcome::Done,
             wrote: true,
         },
+        Event::EndedLate {
+            outcome: Outcome::Done,
+            wrote: true,
+            reason: text(),
+        },
         Event::OutcomeUnknown,
         Event::NeverRan { message: text() },
         Event::WitnessUnreadable { message: text() },
@@ -142,7 +147,7 @@ fn events() -> Vec<Event> {
     ]
 }
 
-/// Every legal arrow; every other pair of the 16 × 21 must be refused.
+/// Every legal arrow; every other pair of the 16 × 22 must be refused.
 const LEGAL: &[(&str, &str, &str)] = &[
     ("Admitted", "BackupVerified", "Protected"),
     ("Admitted", "BackupFailed", "Aborted"),
@@ -155,9 +160,11 @@ const LEGAL: &[(&str, &str, &str)] = &[
     ("Protected", "BackupStale", "Admitted"),
     ("Protected", "IntentWritten", "Acting"),
     ("Acting", "Ended", "Settling"),
+    ("Acting", "EndedLate", "Kept"),
     ("Acting", "OutcomeUnknown", "InDoubt"),
     ("Acting", "NeverRan", "Aborted"),
     ("InDoubt", "Ended", "Settling"),
+    ("InDoubt", "EndedLate", "Kept"),
     ("InDoubt", "NeverRan", "Aborted"),
     ("InDoubt", "WitnessUnreadable", "Kept"),
     ("InDoubt", "DeadlinePassed", "Kept"),

@@ -63,6 +63,7 @@ const RUN: &[&str] = &[
     "run.program.ended",
     "run.walked_after",
     "put.made",
+    "put.exchanged",
     "put.flipped",
     "remove.taken",
     "remove.done",

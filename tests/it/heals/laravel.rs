@@ -96,6 +96,49 @@ fn two_faults_at_once_are_cured_one_after_the_other() {
         assert_eq!(fs::metadata(path).unwrap().uid(), user);
     }
     scene.nothing_else_began("laravel");
+
+    // A person takes back what root did, and takes that back in turn; meanwhile nothing heals by itself.
+    let (code, said) = scene.daemon.ctl(
+        &scene.lab,
+        &["hold", "app:laravel", "--reason", "to go back and forth"],
+    );
+    assert_eq!(code, Some(0), "{said}");
+    for (kind, owner) in [("heal", 0), ("before_rollback", user)] {
+        let backup = newest_backup(&scene, kind);
+        let words = [
+            "backups",
+            "laravel",
+            "rollback",
+            backup.as_str(),
+            "--exact",
+            "--yes",
+        ];
+        let words = [words.as_slice(), &["--reason", "a look at the other side"]].concat();
+        let (code, said) = scene.daemon.ctl(&scene.lab, &words);
+        assert_eq!(code, Some(0), "{said}");
+        scene.ends("laravel", "rollback", "rollback", "Cured");
+        for path in [&odd, &other] {
+            assert_eq!(fs::metadata(path).unwrap().uid(), owner, "{kind}");
+        }
+    }
+}
+
+/// The newest backup of this kind.
+#[track_caller]
+fn newest_backup(scene: &Scene, kind: &str) -> String {
+    let (_, list) = scene.daemon.ctl(&scene.lab, &["backups", "laravel"]);
+    let rows = list["items"].as_array();
+    let rows = rows.unwrap_or_else(|| panic!("{list}"));
+    rows.iter()
+        .filter(|row| {
+            row["kind"]
+                .as_str()
+                .is_some_and(|word| word.eq_ignore_ascii_case(kind))
+        })
+        .filter_map(|row| row["backupId"].as_str())
+        .max()
+        .unwrap_or_else(|| panic!("no {kind}: {list}"))
+        .to_owned()
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use healer_agent::protocol::RefusalCode;
 
+use healerd::seam::{Changes, Store as _, Write};
+
 use crate::world::host::Fault;
-use crate::world::{Sim, is, minutes, tree};
+use crate::world::{Sim, hours, is, minutes, tree};
 
 #[tokio::test]
 async fn a_backup_that_fails_aborts_for_safety_and_feeds_the_breaker() {
@@ -78,4 +80,37 @@ async fn files_that_never_keep_still_end_the_heal_before_it_acts() {
     let heal = sim.heal("clear_cache").await;
     assert_eq!(heal.state.name(), "Aborted");
     assert!(sim.ran().is_empty());
+}
+
+#[tokio::test]
+async fn the_targets_record_goes_long_after_the_heal_and_only_when_its_backup_went() {
+    let mut sim = Sim::new().await;
+    sim.write("cache/bad", "garbage");
+    sim.until("cured", minutes(30), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    assert_eq!(sim.host.machine().records(), 1);
+    let backup = sim.heal("clear_cache").await.state.backup().unwrap();
+    // The backup is kept longer than its age asks for, and so is the record.
+    sim.clock.pass(hours(20 * 24));
+    sim.pass(hours(3)).await;
+    assert_eq!(sim.host.machine().records(), 1);
+    let removed = Changes::new(sim.clock_now(), "healerd")
+        .write(Write::BackupRemoved(backup))
+        .audit("backup_removed", "app:shop", serde_json::json!({}));
+    sim.store().apply(removed).await.unwrap();
+    sim.pass(hours(2)).await;
+    assert_eq!(sim.host.machine().records(), 0);
+    // A heal whose backup is gone, but that ended only now, keeps its record.
+    sim.write("cache/bad", "garbage");
+    sim.until("cured again", hours(1), |desk| {
+        desk.breaker.cures.len() == 2
+    })
+    .await;
+    let backup = sim.heal("clear_cache").await.state.backup().unwrap();
+    let removed = Changes::new(sim.clock_now(), "healerd")
+        .write(Write::BackupRemoved(backup))
+        .audit("backup_removed", "app:shop", serde_json::json!({}));
+    sim.store().apply(removed).await.unwrap();
+    sim.pass(hours(3)).await;
+    assert_eq!(sim.host.machine().records(), 1);
 }

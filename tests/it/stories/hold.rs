@@ -47,6 +47,65 @@ async fn nothing_starts_under_a_hold_even_over_a_restart_and_the_first_round_aft
 }
 
 #[tokio::test]
+async fn the_first_round_after_a_resume_only_observes_even_in_another_process() {
+    let mut sim = Sim::new().await;
+    hold(&mut sim, None).await;
+    sim.write("cache/bad", "garbage");
+    sim.pass(hours(1)).await;
+    resume(&mut sim, false).await;
+    sim.start().await;
+    let app = sim.app_name();
+    let rounds = sim.calls("round");
+    assert!(sim.desk().shared.observes_first(&app));
+    sim.until("a round", minutes(2), |desk| desk.look.is_some())
+        .await;
+    assert_eq!(sim.calls("round") - rounds, 1);
+    assert!(!sim.desk().shared.observes_first(&app));
+    sim.start().await;
+    assert!(
+        !sim.desk().shared.observes_first(&app),
+        "the round was observed, and that is remembered too"
+    );
+    sim.until("admitted", minutes(10), |desk| !desk.heals.is_empty())
+        .await;
+}
+
+#[tokio::test]
+async fn a_resume_that_asked_for_undo_is_kept_by_the_next_process() {
+    let mut sim = Sim::new().await;
+    let useless = Behaviour {
+        idle: true,
+        writes: vec![("cache/data".to_owned(), "torn".to_owned())],
+        ..Behaviour::default()
+    };
+    sim.behaves("clear_cache", useless);
+    sim.write("cache/bad", "garbage");
+    let before = sim.host.machine().tree.essence();
+    sim.until("settling", minutes(10), |desk| {
+        is(desk, "clear_cache", "Settling")
+    })
+    .await;
+    hold(&mut sim, None).await;
+    sim.pass(minutes(1)).await;
+    resume(&mut sim, true).await;
+    sim.start().await;
+    sim.until("undone", minutes(1), |desk| {
+        desk.breaker.failures.len() == 1
+    })
+    .await;
+    let heal = sim.heal("clear_cache").await;
+    assert!(
+        heal.message.contains("person1(1): done"),
+        "{}",
+        heal.message
+    );
+    assert_eq!(sim.host.machine().tree.essence(), before);
+    sim.start().await;
+    let app = sim.app_name();
+    assert_eq!(sim.desk().shared.undo_asked(&app), None);
+}
+
+#[tokio::test]
 async fn a_hold_with_a_length_ends_by_itself() {
     let mut sim = Sim::new().await;
     hold(&mut sim, Some(minutes(20))).await;

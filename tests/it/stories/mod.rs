@@ -9,6 +9,7 @@ mod hold;
 mod patience;
 mod person;
 mod remote;
+mod secrets;
 mod time;
 mod told;
 mod undo;

@@ -1,7 +1,9 @@
 //! Clocks that step, outages, and heals that are found old.
 
-use healerd::model::heal::HealState;
+use healerd::model::heal::{AbortCause, HealState, Outcome};
+use healerd::model::reason::GuardName;
 
+use crate::world::host::Behaviour;
 use crate::world::{Sim, hours, is, minutes, person, seconds};
 
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
@@ -92,6 +94,120 @@ async fn a_heal_that_is_found_too_old_waits_for_a_person() {
     })
     .await;
     assert_eq!(sim.heal("clear_cache").await.state.name(), "Undone");
+}
+
+#[tokio::test]
+async fn a_heal_that_had_not_begun_is_given_up_after_a_long_absence_and_decided_afresh() {
+    for state in ["Admitted", "Protected"] {
+        let mut sim = Sim::new().await;
+        sim.write("cache/bad", "garbage");
+        sim.until(state, minutes(10), |desk| is(desk, "clear_cache", state))
+            .await;
+        let first = sim.heal("clear_cache").await.id;
+        sim.clock.pass(minutes(31));
+        sim.start().await;
+        let given_up = sim.heals().await.into_iter().find(|heal| heal.id == first);
+        let given_up = given_up.unwrap();
+        assert!(
+            matches!(
+                &given_up.state,
+                HealState::Aborted {
+                    cause: AbortCause::Denied {
+                        guard: GuardName::Freshness,
+                        ..
+                    }
+                }
+            ),
+            "{state}: {:?}",
+            given_up.state
+        );
+        assert!(sim.ran().is_empty(), "{state}");
+        assert!(sim.desk().breaker.failures.is_empty(), "{state}");
+        let took = sim
+            .until("cured", minutes(40), |desk| desk.breaker.cures.len() == 1)
+            .await;
+        assert!(took >= minutes(10), "{state}: it was decided afresh");
+        assert_ne!(sim.heal("clear_cache").await.id, first, "{state}");
+        assert_eq!(sim.ran(), ["clear_cache"], "{state}");
+    }
+}
+
+#[tokio::test]
+async fn what_ran_through_a_long_absence_is_recorded_and_left_to_a_person() {
+    let mut sim = Sim::new().await;
+    sim.behaves(
+        "clear_cache",
+        Behaviour {
+            lasts: seconds(30),
+            ..Behaviour::default()
+        },
+    );
+    sim.write("cache/bad", "garbage");
+    sim.until("acting", minutes(10), |desk| {
+        is(desk, "clear_cache", "Acting")
+    })
+    .await;
+    sim.clock.pass(minutes(31));
+    sim.write("cache/bad", "garbage again");
+    sim.start().await;
+    sim.pass(minutes(5)).await;
+    let heal = sim.heal("clear_cache").await;
+    let HealState::Kept {
+        course: Some(course),
+        decided: None,
+        ..
+    } = &heal.state
+    else {
+        panic!("{:?}", heal.state)
+    };
+    assert!(course.wrote);
+    assert_eq!(course.outcome, Outcome::Done);
+    assert_eq!(sim.calls("undo"), 0);
+    let id = heal.id;
+    sim.ask(async |handle| {
+        handle
+            .decide(id, true, "take it back".to_owned(), person(1))
+            .await
+    })
+    .await
+    .unwrap();
+    sim.until("undone", minutes(2), |desk| {
+        desk.heals.iter().all(|heal| heal.state.is_end())
+    })
+    .await;
+    assert_eq!(sim.heal("clear_cache").await.state.name(), "Undone");
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_is_a_long_absence_too() {
+    let mut sim = Sim::new().await;
+    sim.write("cache/bad", "garbage");
+    sim.until("settling", minutes(10), |desk| {
+        is(desk, "clear_cache", "Settling")
+    })
+    .await;
+    sim.clock.pass(hours(8));
+    sim.write("cache/bad", "garbage again");
+    sim.pass(minutes(5)).await;
+    let heal = sim.heal("clear_cache").await;
+    assert!(
+        matches!(heal.state, HealState::Kept { decided: None, .. }),
+        "{:?}",
+        heal.state
+    );
+    assert_eq!(sim.calls("undo"), 0);
+}
+
+#[tokio::test]
+async fn a_deploy_is_noticed_over_a_restart_and_remembered_over_the_next() {
+    let mut sim = Sim::new().await;
+    sim.host.machine().roots = vec!["/srv/shop/releases/2".to_owned()];
+    sim.start().await;
+    sim.pass(seconds(61)).await;
+    let deployed = sim.desk().deployed.clone();
+    assert!(deployed.is_some(), "the paths changed while nobody looked");
+    sim.start().await;
+    assert_eq!(sim.desk().deployed, deployed);
 }
 
 #[tokio::test]

@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     pub(crate) user: (u32, u32),
     /// Boot clock of the simulation when it booted.
     pub(crate) booted_ms: i64,
+    /// What every probe finds out beside its own facts.
+    pub(crate) more_facts: Facts,
     /// Checks whose probes find nothing out.
     pub(crate) dark: BTreeSet<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
@@ -121,6 +123,7 @@ impl SimHost {
             in_doubt: false,
             user: (1001, 1002),
             booted_ms: 0,
+            more_facts: Facts::new(),
             dark: BTreeSet::new(),
             behaviours: BTreeMap::new(),
             faults: Vec::new(),
@@ -305,8 +308,11 @@ impl Machine {
                 let outcomes = self.tree.undo(&items, &self.staged, wall_ms);
                 plain(Answer::Undone { outcomes })
             }
-            Request::Forget { .. } => {
+            Request::Forget { heal, witness } => {
                 self.staged.clear();
+                if witness {
+                    self.witness.remove(&heal);
+                }
                 plain(Answer::Forgotten)
             }
             Request::Room { .. } => plain(Answer::Room {
@@ -321,11 +327,20 @@ impl Machine {
     }
 
     /// What the probes of one check find.
+    /// How many heals it has records of.
+    pub(crate) fn records(&self) -> usize {
+        self.witness.len()
+    }
+
     fn facts(&self, check: &CheckProbes) -> CheckFacts {
         let probes = check
             .probes
             .iter()
-            .map(|(name, probe)| (name.clone(), self.probe(&check.check, probe)))
+            .map(|(name, probe)| {
+                let mut facts = self.more_facts.clone();
+                facts.extend(self.probe(&check.check, probe));
+                (name.clone(), facts)
+            })
             .collect();
         CheckFacts {
             check: check.check.clone(),

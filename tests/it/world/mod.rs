@@ -250,6 +250,18 @@ impl Sim {
         self.store.as_ref().unwrap()
     }
 
+    /// Every byte of the state directory, so that what must not be stored can be looked for.
+    pub(crate) fn stored_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                bytes.extend(std::fs::read(path).unwrap());
+            }
+        }
+        bytes
+    }
+
     /// One turn; the wake-up it asked for, or now after the process was replaced.
     async fn turn(&mut self) -> Moment {
         let wake = self.hand.as_mut().unwrap().turn().await;

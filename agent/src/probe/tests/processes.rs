@@ -184,6 +184,21 @@ fn an_application_is_found_by_its_directory_or_script_and_a_tool_is_not() {
     let named = ground.ask("process", &json!({"any": ["artisan"]}));
     assert_eq!(seen(&named), [pid(&worker)]);
     assert_eq!(named["count"], Fact::Int(1));
+    let migration = Running::start(
+        &ground,
+        "/",
+        &["dash", &script, "--no-ansi", "migrate", "queue:work"],
+    );
+    let ended = ground.ask(
+        "process",
+        &json!({"any": ["artisan"], "except": ["queue:work"]}),
+    );
+    assert_eq!(
+        seen(&ended),
+        [pid(&migration)],
+        "a worker is what was told to be one, and not what names one somewhere"
+    );
+    drop(migration);
     assert!(
         matches!(named["oldest"], Fact::Int(0..600_000)),
         "{named:?}"
