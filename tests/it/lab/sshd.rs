@@ -64,7 +64,8 @@ impl Lab {
             &like.shell
         };
         for user in users {
-            passwd += &format!("{user}:*:{UID}:{UID}::{}:{shell}\n", home.display());
+            let line = format!("{user}:*:{UID}:{UID}::{}:{shell}\n", home.display());
+            passwd.push_str(&line);
         }
         std::fs::write(dir.join("passwd"), passwd).expect("root can write");
         let port = self.port();
@@ -84,23 +85,25 @@ impl Lab {
         for kind in kinds {
             let key = dir.join(format!("host_{kind}"));
             self.ssh_key(&key, kind, "");
-            config += &format!("HostKey {}\n", key.display());
+            let line = format!("HostKey {}\n", key.display());
+            config.push_str(&line);
         }
         std::fs::write(dir.join("config"), config).expect("root can write");
         std::fs::write(dir.join("authorized"), "").expect("root can write");
-        let mut script = format!("mount --bind {}/passwd /etc/passwd", dir.display());
+        let mut script = vec![format!("mount --bind {}/passwd /etc/passwd", dir.display())];
         if let Some(options) = like.home_mount {
-            script += &format!(
-                " && mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
+            script.push(format!(
+                "mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
                 home.display()
-            );
+            ));
         }
         let program = find_program("sshd").expect("the lab was opened for it");
-        script += &format!(
-            " && exec {} -D -e -f {}/config",
+        script.push(format!(
+            "exec {} -D -e -f {}/config",
             program.display(),
             dir.display()
-        );
+        ));
+        let script = script.join(" && ");
         let pid = self.spawn(
             name,
             self.as_root("unshare")

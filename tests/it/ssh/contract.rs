@@ -130,23 +130,23 @@ async fn a_host(host: &dyn Host, root: &Path) {
         uid: UNKNOWN_ID,
         ..login("shop")
     };
-    let room = || Request::Room {
+    let small = || Request::Room {
         path: "/".to_owned(),
     };
-    let refused = host.call(call(unknown, Lane::Check, room())).await;
+    let refused = host.call(call(unknown, Lane::Check, small())).await;
     assert!(
         matches!(refused, Err(HostError::Unreachable { .. })),
         "{refused:?}"
     );
     if host.name().to_string() != "local" {
-        let refused = host.call(call(stranger, Lane::Check, room())).await;
+        let refused = host.call(call(stranger, Lane::Check, small())).await;
         assert!(
             matches!(refused, Err(HostError::Unreachable { .. })),
             "{refused:?}"
         );
     }
     host.close().await;
-    ask(host, Lane::Check, room()).await.unwrap();
+    ask(host, Lane::Check, small()).await.unwrap();
 }
 
 #[tokio::test]
