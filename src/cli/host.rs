@@ -169,7 +169,8 @@ fn doctor(found: &[HostFinding]) -> String {
         )
         .ok();
         for line in one.lines.lines() {
-            writeln!(text, "           {}", escape(line)).ok();
+            let indent = if line.is_empty() { "" } else { "           " };
+            writeln!(text, "{indent}{}", escape(line)).ok();
         }
     }
     text

@@ -63,7 +63,13 @@ pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), Engi
         tracing::warn!(app = %desk.app.name, host = %desk.app.host, reason = %error, "user not known");
     }
     match request {
-        Request::Nudge => Ok(()),
+        Request::Nudge => {
+            // What changed may be why it could not be seen.
+            if desk.unseen_reason.is_some() {
+                desk.ask_again = Some(desk.now());
+            }
+            Ok(())
+        }
         Request::Diagnose { answer } => reply(answer, diagnose(desk).await),
         Request::Heal {
             request,

@@ -6,6 +6,7 @@ use super::{text, texts, wire};
 use crate::engine::{HostState, HostView, Offer};
 use crate::model::host::Finding;
 use crate::model::host_key::HostKey;
+use crate::telemetry::redact::escape;
 
 pub(in crate::control) fn host(view: &HostView) -> wire::Host {
     let names =
@@ -51,12 +52,33 @@ pub(in crate::control) fn finding(finding: &Finding) -> wire::HostFinding {
         step: text(&finding.step),
         found: finding.found.as_str().to_owned(),
         text: text(&finding.text),
-        // Lines are made here and hold public keys and names; cleaning would take their line ends away.
+        // Made here of names and public keys, and to be copied: the redactor would take `NOPASSWD: …` for a secret.
         lines: finding
             .lines
             .lines()
-            .map(text)
+            .map(escape)
             .collect::<Vec<_>>()
             .join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::host::Found;
+
+    #[test]
+    fn lines_to_copy_are_whole_and_cannot_steer_a_terminal() {
+        let shown = finding(&Finding {
+            step: "root operations".to_owned(),
+            found: Found::Wrong,
+            text: "password: canary".to_owned(),
+            lines: "shop ALL=(root) NOPASSWD: /x --identity root\n\nnext\u{1b}[2J".to_owned(),
+        });
+        let lines: Vec<_> = shown.lines.split('\n').collect();
+        assert_eq!(lines[0], "shop ALL=(root) NOPASSWD: /x --identity root");
+        assert_eq!(lines.len(), 3);
+        assert!(!shown.lines.contains('\u{1b}'));
+        assert!(!shown.text.contains("canary"), "free text is redacted");
     }
 }
