@@ -318,38 +318,40 @@ fn php_fpm_is_restarted_for_its_own_silence_and_never_for_the_databases() {
     }
 }
 
+fn fatal(exit: i64, one: Fact, kind: Fact) -> CheckResult {
+    result(
+        "wp_plugin_fatal",
+        &[
+            (
+                "http",
+                &[("server_error", Fact::Int(500)), ("found", texts(&[]))],
+            ),
+            (
+                "config",
+                &[("parsed", Fact::Bool(true)), ("loads", Fact::Bool(true))],
+            ),
+            ("core", &[("complete", Fact::Bool(true))]),
+            ("log", &[("suspect", text("old")), ("age", Fact::Int(1000))]),
+            ("suspect", &[("kind", text("directory"))]),
+            ("plugins", &[("exit", Fact::Int(exit))]),
+            (
+                "bisect",
+                &[
+                    ("starts", Fact::Bool(false)),
+                    ("starts_bare", Fact::Bool(true)),
+                    ("one", one),
+                    ("leave_out", texts(&["shop", "cart"])),
+                    ("clash", texts(&["shop", "cart"])),
+                ],
+            ),
+            ("folder", &[("kind", kind)]),
+            ("home", &[("denied", texts(&[]))]),
+        ],
+    )
+}
+
 #[test]
 fn only_a_proved_single_plugin_with_a_folder_is_set_aside_alone() {
-    let fatal = |exit: i64, one: Fact, kind: Fact| {
-        result(
-            "wp_plugin_fatal",
-            &[
-                (
-                    "http",
-                    &[("server_error", Fact::Int(500)), ("found", texts(&[]))],
-                ),
-                (
-                    "config",
-                    &[("parsed", Fact::Bool(true)), ("loads", Fact::Bool(true))],
-                ),
-                ("core", &[("complete", Fact::Bool(true))]),
-                ("log", &[("suspect", text("old")), ("age", Fact::Int(1000))]),
-                ("suspect", &[("kind", text("directory"))]),
-                ("plugins", &[("exit", Fact::Int(exit))]),
-                (
-                    "bisect",
-                    &[
-                        ("starts", Fact::Bool(false)),
-                        ("starts_bare", Fact::Bool(true)),
-                        ("one", one),
-                        ("leave_out", texts(&["shop", "cart"])),
-                        ("clash", texts(&["shop", "cart"])),
-                    ],
-                ),
-                ("folder", &[("kind", kind)]),
-            ],
-        )
-    };
     let folder = || text("directory");
     for (case, found, want, part) in [
         (
@@ -381,4 +383,50 @@ fn only_a_proved_single_plugin_with_a_folder_is_set_aside_alone() {
         assert!(found.message.contains(part), "{case}: {}", found.message);
         assert_eq!(may("set_plugin_aside", &[found]), want, "{case}");
     }
+}
+
+#[test]
+fn wordpress_may_lie_one_level_below_its_configuration() {
+    let (stack, mut shop) = (built_in("wordpress"), app("wordpress"));
+    shop.vars.insert("core".to_owned(), "htdocs/".to_owned());
+    let found = fatal(0, text("cart"), text("directory"));
+    let action = stack
+        .resolve(
+            &"set_plugin_aside".parse().unwrap(),
+            &[found.check.clone()],
+            &[found],
+            &shop,
+            &Params::new(),
+        )
+        .unwrap();
+    let path = |text: &str| TreePath::parse(text).unwrap();
+    let (plugin, aside) = (
+        "htdocs/wp-content/plugins/cart",
+        "htdocs/wp-content/plugins/cart.healerd-off",
+    );
+    assert!(
+        matches!(&action.steps[0], Step::Run { argv, .. } if argv[..] == ["mkdir", aside]),
+        "{:?}",
+        action.steps
+    );
+    assert_eq!(
+        action.steps[1..],
+        [
+            Step::SwapDirectory {
+                path: path(plugin),
+                with: path(aside)
+            },
+            Step::Remove {
+                paths: vec![path(plugin)],
+                recursive: false
+            }
+        ]
+    );
+    assert_eq!(
+        action.writes_text(),
+        [format!("{plugin}/**"), format!("{aside}/**")]
+    );
+    let asked = stack.probes(&shop, &|check| check.name.as_str() == "wp_plugin_fatal");
+    let shown = format!("{asked:?}");
+    assert!(shown.contains("--path=htdocs/") && shown.contains("htdocs/wp-content/debug.log"));
 }
