@@ -1,3 +1,5 @@
+mod wordpress;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -106,7 +108,7 @@ fn the_built_in_stacks_are_sound() {
         .collect();
     assert_eq!(
         names,
-        ["express", "laravel", "php"],
+        ["express", "laravel", "php", "wordpress"],
         "a base is no kind of application"
     );
     for stack in catalogue.stacks() {

@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use super::Context;
 use super::found::Found;
@@ -278,15 +277,6 @@ fn smallest(
     }
     Ok(set)
 }
-
-/// The limits that a stack file leaves open.
-pub(super) const DEFAULT_RUNS: u32 = 40;
-pub(super) const DEFAULT_WITHIN: &str = "40s";
-/// One start; longer than any page may take.
-pub(super) const DEFAULT_TIMEOUT: &str = "15s";
-
-/// So that a stack file cannot ask for more than a round has.
-pub(super) const WITHIN_MAX: Duration = Duration::from_mins(2);
 
 #[cfg(test)]
 #[path = "bisect_tests.rs"]

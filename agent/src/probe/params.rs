@@ -2,7 +2,12 @@
 //!
 //! Pure. Part of [`super::spec`], which re-exports all of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+/// The longest search that a stack file can ask for; a round ends it in any case.
+pub(super) const WITHIN_MAX: Duration = Duration::from_mins(2);
 
 /// Parameters of [`super::spec::Probe::Http`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,13 +130,13 @@ pub(super) fn mysql_timeout() -> String {
     "5s".to_owned()
 }
 fn bisect_timeout() -> String {
-    super::bisect::DEFAULT_TIMEOUT.to_owned()
+    "15s".to_owned()
 }
 fn bisect_within() -> String {
-    super::bisect::DEFAULT_WITHIN.to_owned()
+    "40s".to_owned()
 }
 fn bisect_runs() -> u32 {
-    super::bisect::DEFAULT_RUNS
+    40
 }
 pub(super) fn log_tail() -> String {
     "64KiB".to_owned()

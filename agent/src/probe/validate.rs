@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::bisect::WITHIN_MAX;
 use super::http_url::{Origin, Url};
+use super::params::WITHIN_MAX;
 use super::reference::{Piece, Reference, has_reference, pieces, references};
 use super::spec::{KINDS, Probe, kind};
 use super::unit::is_unit_name;

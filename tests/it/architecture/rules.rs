@@ -117,6 +117,8 @@ const AGENT_PURE: &[&str] = &[
     "step",
     "units",
     "probe::spec",
+    "probe::params",
+    "probe::php_text",
     "probe::reference",
     "probe::validate",
     "probe::http_url",

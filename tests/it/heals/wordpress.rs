@@ -340,3 +340,32 @@ fn without_wp_cli_the_log_alone_sets_nothing_aside() {
             .contains("greeting was here")
     );
 }
+
+#[test]
+fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
+    let Some(wp_cli) = wordpress::wp_cli() else {
+        return;
+    };
+    let Some((scene, app)) = watched(&["greeting"], Some(&wp_cli), false) else {
+        return;
+    };
+    app.install_plugins(&scene.lab, &["clash-one", "clash-two", "fatal", "greeting"]);
+    http::wait_for_status(&app.web.url, 500);
+    let before = look(&app);
+    let approval = scene.proposed(APP, "deactivate_plugin");
+    scene.rounds(APP, 2);
+    before.assert_same(&look(&app));
+    scene.nothing_else_began(APP);
+    scene.approve(&approval);
+    scene.ends(APP, "deactivate_plugin", "approved", "Cured");
+    let page = http::wait_for_status(&app.web.url, 200).body;
+    assert!(page.contains("greeting was here"));
+    let active = app.active_plugins(&scene.lab);
+    assert!(
+        !active.contains("fatal/") && active.contains("greeting/"),
+        "{active}"
+    );
+    let one_of_two = active.contains("clash-one/") != active.contains("clash-two/");
+    assert!(one_of_two, "{active}");
+    assert_eq!(differences(&before, &look(&app)), Vec::<String>::new());
+}
