@@ -4,6 +4,7 @@
 //! them (full, `noexec`), so that nothing of the machine changes. Its limits are the defaults: no test is helped by a
 //! server that allows more.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -64,8 +65,8 @@ impl Lab {
             &like.shell
         };
         for user in users {
-            let line = format!("{user}:*:{UID}:{UID}::{}:{shell}\n", home.display());
-            passwd.push_str(&line);
+            writeln!(passwd, "{user}:*:{UID}:{UID}::{}:{shell}", home.display())
+                .expect("text grows");
         }
         std::fs::write(dir.join("passwd"), passwd).expect("root can write");
         let port = self.port();
@@ -85,8 +86,7 @@ impl Lab {
         for kind in kinds {
             let key = dir.join(format!("host_{kind}"));
             self.ssh_key(&key, kind, "");
-            let line = format!("HostKey {}\n", key.display());
-            config.push_str(&line);
+            writeln!(config, "HostKey {}", key.display()).expect("text grows");
         }
         std::fs::write(dir.join("config"), config).expect("root can write");
         std::fs::write(dir.join("authorized"), "").expect("root can write");
