@@ -55,7 +55,7 @@ pub(super) fn cut(items: &[UndoItem], wanted: usize, max: usize) -> Batches {
         }
         match batches.requests.last_mut() {
             Some(batch) if size.saturating_add(bytes) <= wanted => {
-                batch.extend(unit.into_iter().cloned())
+                batch.extend(unit.into_iter().cloned());
             }
             _ => {
                 batches.requests.push(unit.into_iter().cloned().collect());
@@ -152,4 +152,8 @@ fn shared_inode(state: &EntryState) -> Option<(u64, u64)> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests stand where applications and their hosts stand"
+)]
 mod tests;
