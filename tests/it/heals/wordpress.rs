@@ -30,7 +30,7 @@ pub(super) fn watched(
     let app = lab.wordpress(plugins);
     http::wait_for_status(&app.web.url, 200);
     let vars = format!(
-        "vars = {{ maintenance_age = \"3s\", wp_cli = \"{}\" }}",
+        "vars = {{ maintenance_age = \"3s\", plugin_age = \"1s\", wp_cli = \"{}\" }}",
         wp_cli.unwrap_or(Path::new("/nonexistent/wp")).display(),
     );
     let table = app_table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
