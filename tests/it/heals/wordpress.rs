@@ -198,7 +198,8 @@ fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
         scene
             .lab
             .as_user("php")
-            .args(["-r", "sleep(120);", "/usr/local/bin/wp"]),
+            .args(["-r", "sleep(120);", "/usr/local/bin/wp"])
+            .current_dir(&app.path),
     );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     faults::wp_maintenance(&scene.lab, &app, &now.as_secs().to_string());
