@@ -406,8 +406,8 @@ fn wordpress_may_lie_one_level_below_its_configuration() {
     let action = stack
         .resolve(
             &"set_plugin_aside".parse().unwrap(),
-            &[found.check.clone()],
-            &[found],
+            std::slice::from_ref(&found.check),
+            std::slice::from_ref(&found),
             &shop,
             &Params::new(),
         )
