@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use super::Context;
 use super::found::Found;
-use super::program::{self, NotRun};
+use super::program::{self, NotRun, Ran};
 use super::spec::{BisectProbe, Fact};
 use crate::units::parse_duration;
 
@@ -76,36 +76,29 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
     let mut runs = 0;
     let key = format!("{} {:?}", context.target.root, asked.argv);
     let known = recall(&key);
-    let mut starts =
-        |left_out: &[String]| {
-            if runs >= asked.runs_max.min(RUNS_MAX) {
-                return Err(Undecided(format!("not found within {runs} runs")));
-            }
-            runs += 1;
-            let arguments: Vec<String> = arguments
-                .iter()
-                .filter(|argument| !left_out.is_empty() || !argument.contains(LEFT_OUT))
-                .map(|argument| argument.replace(LEFT_OUT, &left_out.join(",")))
-                .collect();
-            let ran = program::run(
-                context,
-                &program,
-                &arguments,
-                &BTreeMap::new(),
-                end.min(context.within(timeout)),
-                READ_BYTES_MAX,
-            );
-            if end.passed() || context.stopped() {
-                return Err(Undecided(format!("not found within {}", asked.within)));
-            }
-            match ran {
-                Err(NotRun::NotFound) => Err(Undecided("the program is gone".to_owned())),
-                Err(NotRun::Other(why)) => Err(Undecided(why)),
-                // A part that hangs keeps it from starting just as one that fails.
-                Ok(ran) => Ok(ran.exit == Some(0)
-                    && String::from_utf8_lossy(&ran.stdout).contains(&asked.expect)),
-            }
-        };
+    let mut starts = |left_out: &[String]| {
+        if runs >= asked.runs_max.min(RUNS_MAX) {
+            return Err(Undecided(format!("not found within {runs} runs")));
+        }
+        runs += 1;
+        let arguments: Vec<String> = arguments
+            .iter()
+            .filter(|argument| !left_out.is_empty() || !argument.contains(LEFT_OUT))
+            .map(|argument| argument.replace(LEFT_OUT, &left_out.join(",")))
+            .collect();
+        let ran = program::run(
+            context,
+            &program,
+            &arguments,
+            &BTreeMap::new(),
+            end.min(context.within(timeout)),
+            READ_BYTES_MAX,
+        );
+        if end.passed() || context.stopped() {
+            return Err(Undecided(format!("not found within {}", asked.within)));
+        }
+        started(ran, &asked.expect)
+    };
     let answer = search(&asked.items, &asked.suspects, known.as_ref(), &mut starts);
     match answer {
         Err(Undecided(why)) => unknown(&why),
@@ -113,6 +106,16 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
             remember(key, &answer);
             facts(answer, runs)
         }
+    }
+}
+
+/// What took too long or was killed says nothing: that may be the host's fault.
+fn started(ran: Result<Ran, NotRun>, expect: &str) -> Result<bool, Undecided> {
+    match ran {
+        Err(NotRun::NotFound) => Err(Undecided("the program is gone".to_owned())),
+        Err(NotRun::Other(why)) => Err(Undecided(why)),
+        Ok(Ran { exit: None, .. }) => Err(Undecided("a start did not come to its end".to_owned())),
+        Ok(ran) => Ok(ran.exit == Some(0) && String::from_utf8_lossy(&ran.stdout).contains(expect)),
     }
 }
 

@@ -319,6 +319,12 @@ fn php_fpm_is_restarted_for_its_own_silence_and_never_for_the_databases() {
 }
 
 fn fatal(exit: i64, one: Fact, kind: Fact) -> CheckResult {
+    fatal_since(exit, one, kind, 60)
+}
+
+/// The same with files of the plugin that changed so many minutes ago.
+fn fatal_since(exit: i64, one: Fact, kind: Fact, minutes: i64) -> CheckResult {
+    let age = Fact::Int(minutes * 60_000);
     result(
         "wp_plugin_fatal",
         &[
@@ -346,6 +352,7 @@ fn fatal(exit: i64, one: Fact, kind: Fact) -> CheckResult {
             ),
             ("folder", &[("kind", kind)]),
             ("home", &[("denied", texts(&[]))]),
+            ("files", &[("newest_age", age)]),
         ],
     )
 }
@@ -363,6 +370,12 @@ fn only_a_proved_single_plugin_with_a_folder_is_set_aside_alone() {
         (
             "two",
             fatal(0, Fact::Absent, unknown()),
+            Truth::False,
+            "starts without",
+        ),
+        (
+            "somebody is at it",
+            fatal_since(0, text("shop"), folder(), 2),
             Truth::False,
             "starts without",
         ),

@@ -30,7 +30,7 @@ pub(super) fn watched(
     let app = lab.wordpress(plugins);
     http::wait_for_status(&app.web.url, 200);
     let vars = format!(
-        "vars = {{ maintenance_age = \"3s\", wp_cli = \"{}\" }}",
+        "vars = {{ maintenance_age = \"3s\", plugin_age = \"1s\", wp_cli = \"{}\" }}",
         wp_cli.unwrap_or(Path::new("/nonexistent/wp")).display(),
     );
     let table = app_table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
@@ -198,7 +198,8 @@ fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
         scene
             .lab
             .as_user("php")
-            .args(["-r", "sleep(120);", "/usr/local/bin/wp"]),
+            .args(["-r", "sleep(120);", "/usr/local/bin/wp"])
+            .current_dir(&app.path),
     );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     faults::wp_maintenance(&scene.lab, &app, &now.as_secs().to_string());

@@ -141,6 +141,17 @@ fn a_search_runs_the_program_and_finds_the_pair() {
     assert_eq!(facts["runs"], Fact::Int(2));
     let facts = ask(&["p1"], json!({}));
     assert_eq!(facts["starts_bare"], Fact::Bool(false));
+    let hangs = json!({
+        "items": ["p1", "p2"],
+        "argv": ["sh", "-c", "sleep 30", "sh", "%left_out%"],
+        "expect": "started",
+        "timeout": "100ms",
+    });
+    let facts = ground.ask("bisect", &hangs);
+    assert!(
+        is_unknown(&facts["starts"], "did not come to its end"),
+        "{facts:?}"
+    );
     let facts = ask(&["p1,p2"], json!({}));
     assert!(is_unknown(&facts["one"], "cannot be passed on"));
 }
