@@ -348,7 +348,7 @@ fn allow_lines(path: &str, user: &str) -> String {
 
 /// The lines for `~/.ssh/authorized_keys` that let our key start the agent, and nothing else.
 fn forced_command_line(keys: &[String]) -> String {
-    let mut lines = String::new();
+    let mut lines = "# once, as this user: mkdir -p ~/.local/state\n".to_owned();
     for key in keys {
         lines.push_str(
             "restrict,command=\"/usr/local/libexec/healer-agent --identity app --state $HOME/.local/state/healerd\" ",

@@ -183,11 +183,11 @@ fn line(
             if same_state(then, now) || (attributes_only && same_attributes(then, now)) {
                 return Line::Same;
             }
-            if newer(now) {
-                return Line::Newer;
-            }
+            // Giving attributes back loses nothing that the live site wrote.
             if attributes_only || same_content(then, now) {
                 PreviewKind::Attributes
+            } else if newer(now) {
+                return Line::Newer;
             } else {
                 return restorable(then, PreviewKind::Rewrite);
             }

@@ -503,10 +503,14 @@ fn a_rollback_shows_what_it_would_do_and_keeps_what_is_newer() {
         ("own/same", Some(file("same"))),
         ("own/absent", None),
         ("up/new", Some(file("old"))),
+        ("up/owned", Some(file("old"))),
         ("meta/x", Some(without_digest(file("old")))),
     ]);
     let mut newer = file("newer");
     newer.key.ctime.secs = 6000;
+    let mut owned = file("old");
+    owned.meta.uid = 4242;
+    owned.key.ctime.secs = 6000;
     let mut chmod = file("other bytes");
     chmod.meta.mode = 0o600;
     let now = present(&[
@@ -516,6 +520,7 @@ fn a_rollback_shows_what_it_would_do_and_keeps_what_is_newer() {
         ("own/created", file("newer")),
         ("up/new", newer.clone()),
         ("up/created", newer),
+        ("up/owned", owned),
         ("meta/x", chmod.clone()),
         ("meta/created", file("newer")),
     ]);
@@ -538,8 +543,10 @@ fn a_rollback_shows_what_it_would_do_and_keeps_what_is_newer() {
             "Rewrite own/a",
             "Remove own/absent",
             "Remove own/created",
-            "Recreate own/gone"
-        ]
+            "Recreate own/gone",
+            "Attributes up/owned"
+        ],
+        "no content of the live site is lost by an owner that it gets back"
     );
     assert_eq!(
         careful.preview.kept_newer_shared,

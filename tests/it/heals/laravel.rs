@@ -105,14 +105,7 @@ fn two_faults_at_once_are_cured_one_after_the_other() {
     assert_eq!(code, Some(0), "{said}");
     for (kind, owner) in [("heal", 0), ("before_rollback", user)] {
         let backup = newest_backup(&scene, kind);
-        let words = [
-            "backups",
-            "laravel",
-            "rollback",
-            backup.as_str(),
-            "--exact",
-            "--yes",
-        ];
+        let words = ["backups", "laravel", "rollback", backup.as_str(), "--yes"];
         let words = [words.as_slice(), &["--reason", "a look at the other side"]].concat();
         let (code, said) = scene.daemon.ctl(&scene.lab, &words);
         assert_eq!(code, Some(0), "{said}");

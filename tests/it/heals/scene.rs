@@ -102,10 +102,13 @@ impl Scene {
         heal
     }
 
-    /// The next heal is this action's, nobody asked for it, and it is a verified cure.
+    /// The next heal is this action's, nobody asked for it, and it is a verified cure. The next fault of a test is then a
+    /// new one, and not the old one that came back.
     #[track_caller]
     pub(super) fn heals_alone(&self, app: &str, action: &str) -> Heal {
-        self.ends(app, action, "unattended", "Cured")
+        let heal = self.ends(app, action, "unattended", "Cured");
+        wait_for("the cure has lasted", || self.journal.watched(app) == 0);
+        heal
     }
 
     /// The next heal is this action's and ends like this.

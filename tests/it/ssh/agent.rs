@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use healer_agent::protocol::{Answer, Frame, Refusal, RefusalCode};
 use healerd::host::ssh::AgentFiles;
 use healerd::seam::Host as _;
 
@@ -217,11 +218,13 @@ async fn a_forced_command_answers_whatever_is_executed_and_nothing_is_pushed() {
 
     // One of another release says so.
     let older = remote.lab.dir().join("older");
-    let refused =
-        br#"{"answer":"refused","code":"version","message":"this agent speaks version 0"}"#;
-    let frame = healer_agent::protocol::Frame {
+    let refused = Answer::Refused(Refusal {
+        code: RefusalCode::Version,
+        message: "this agent speaks version 0".to_owned(),
+    });
+    let frame = Frame {
         id: 1,
-        header: refused.to_vec(),
+        header: serde_json::to_vec(&refused).unwrap(),
         body: Vec::new(),
     };
     std::fs::write(remote.lab.dir().join("frame"), frame.encode().unwrap()).unwrap();
@@ -233,7 +236,10 @@ async fn a_forced_command_answers_whatever_is_executed_and_nothing_is_pushed() {
     set_mode(&older, 0o755);
     remote.authorize(&format!("restrict,command=\"{}\"", older.display()));
     let said = refusal(&remote.host()).await;
-    assert!(said.contains("this agent speaks version 0"), "{said}");
+    assert!(
+        said.contains("the agent there refused: this agent speaks version 0"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

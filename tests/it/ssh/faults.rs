@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use healer_agent::protocol::{Answer, Frame, How, WitnessState};
+use healer_agent::protocol::{Answer, Frame, Hello, How, VERSION, WitnessState};
 use healerd::model::action::Identity;
 use healerd::model::host::Become;
 use healerd::seam::{Call, Host as _, HostError, Lane, Login};
@@ -203,14 +203,24 @@ async fn a_flooding_channel_does_not_stop_another_of_its_connection() {
     };
     // In the place of a root agent: it greets, and then sends frames that nobody asked for, for ever.
     let dir = remote.lab.dir().to_owned();
-    let frame = |id, header: &str, body: usize| {
-        let header = header.as_bytes().to_vec();
+    let frame = |id, header: Vec<u8>, body: usize| {
         let body = vec![0; body];
         Frame { id, header, body }.encode().unwrap()
     };
-    let greeting = r#"{"answer":"hello","version":1,"boot_id":"b","machine_id":"m","uid":0,"gid":0,"landlock":0,"uptime_ms":1,"allowed":[]}"#;
+    let greeting = Answer::Hello(Hello {
+        version: VERSION,
+        boot_id: "b".to_owned(),
+        machine_id: "m".to_owned(),
+        uid: 0,
+        gid: 0,
+        landlock: 0,
+        uptime_ms: 1,
+        allowed: Vec::new(),
+        owner: None,
+    });
+    let greeting = serde_json::to_vec(&greeting).unwrap();
     std::fs::write(dir.join("greeting"), frame(1, greeting, 0)).unwrap();
-    std::fs::write(dir.join("frame"), frame(77, "{}", 500_000)).unwrap();
+    std::fs::write(dir.join("frame"), frame(77, b"{}".to_vec(), 500_000)).unwrap();
     let flood = format!(
         "#!/bin/sh\ncat {0}/greeting\nwhile :; do cat {0}/frame {0}/frame || exit; echo noise >&2; done\n",
         dir.display()
