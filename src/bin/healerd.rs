@@ -1,6 +1,6 @@
 //! The daemon's command line: parse, run, exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,13 +19,15 @@ struct Arguments {
     #[arg(
         long,
         global = true,
-        default_value = "/etc/healerd/healerd.toml",
+        default_value = DEFAULT_CONFIG,
         value_name = "FILE"
     )]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const DEFAULT_CONFIG: &str = "/etc/healerd/healerd.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +61,15 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cli::output::fail(&error, ""),
     };
+    // Whoever names a file means it; a slip of the hand would else watch nothing and say that all is well.
+    if arguments.config != Path::new(DEFAULT_CONFIG) && !arguments.config.exists() {
+        let error = format!(
+            "there is no configuration file {}",
+            arguments.config.display()
+        );
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, error);
+        return cli::output::fail(&error, "name the file that is there with --config");
+    }
     let paths = service::paths_of(&arguments.config);
     match arguments.command {
         None => runtime.block_on(daemon(paths)),

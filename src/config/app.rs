@@ -246,18 +246,28 @@ impl Judge<'_> {
         name: Option<&str>,
     ) -> Option<StackName> {
         let Some(name) = name else {
-            self.report(table, "has no `stack`", "add one, or `stack = \"auto\"`");
+            self.report(table, "has no `stack`", "add the one that it is built on");
             return None;
         };
         let stack: StackName = self.parsed(path, name)?;
         if let Some(known) = self.stacks
-            && name != "auto"
+            && name == "auto"
+        {
+            let known: Vec<_> = known.iter().map(StackName::as_str).collect();
+            self.report(
+                path,
+                "leaves it to healerd to find out, which it cannot do yet",
+                format!("write one of {}", known.join(", ")),
+            );
+            return None;
+        }
+        if let Some(known) = self.stacks
             && !known.contains(&stack)
         {
             let remedy = closest(name, known.iter().map(StackName::as_str)).map_or_else(
                 || {
                     let known: Vec<_> = known.iter().map(StackName::as_str).collect();
-                    format!("write \"auto\" or one of {}", known.join(", "))
+                    format!("write one of {}", known.join(", "))
                 },
                 |close| format!("did you mean `{close}`?"),
             );

@@ -321,7 +321,10 @@ async fn reload(
     let loaded = load(paths)?;
     warn_all(&loaded.warnings);
     for key in present.needs_restart(&loaded.settings) {
-        tracing::warn!(key, "this setting takes effect at the next restart");
+        tracing::warn!(
+            setting = key,
+            "this setting takes effect at the next restart"
+        );
     }
     let settings = Arc::new(loaded.settings);
     engine.reload(&setup(&settings, loaded.catalogue)).await?;

@@ -41,7 +41,14 @@ pub struct Allowed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Chown {
     below: PathBuf,
-    to: Vec<u32>,
+    to: Vec<Owner>,
+}
+
+/// Whom things are given to: a user, and no other group than his own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    uid: u32,
+    gid: u32,
 }
 
 /// Why a list allows nothing.
@@ -165,9 +172,16 @@ impl Allowed {
         let input: Input =
             toml_edit::de::from_str(text).map_err(|error| AllowError::Syntax(error.to_string()))?;
         let user = |user: UserInput| match user {
-            UserInput::Uid(uid) => Ok(uid),
+            // Of a number that no name stands for the group of the same number is believed to be its own.
+            UserInput::Uid(uid) => Ok(Owner {
+                uid,
+                gid: passwd::find(users, |entry| entry.uid == uid).map_or(uid, |entry| entry.gid),
+            }),
             UserInput::Name(name) => passwd::find(users, |entry| entry.name == name)
-                .map(|entry| entry.uid)
+                .map(|entry| Owner {
+                    uid: entry.uid,
+                    gid: entry.gid,
+                })
                 .ok_or(AllowError::User(name)),
         };
         let chown = input
@@ -203,10 +217,10 @@ impl Allowed {
 
     /// The list as lines, for a person to read.
     pub fn lines(&self) -> Vec<String> {
-        let chown = self
-            .chown
-            .iter()
-            .map(|rule| format!("chown below {} to {:?}", rule.below.display(), rule.to));
+        let chown = self.chown.iter().map(|rule| {
+            let to: Vec<u32> = rule.to.iter().map(|owner| owner.uid).collect();
+            format!("chown below {} to {to:?}", rule.below.display())
+        });
         let modes = self
             .modes
             .iter()
@@ -221,16 +235,22 @@ impl Allowed {
     /// [`RefusalCode::NotAllowed`] with the reason.
     pub fn check(&self, step: &Step, roots: &[String]) -> Result<(), Refusal> {
         let (fine, what) = match step {
-            Step::Chown { paths, uid, .. } => {
+            Step::Chown {
+                paths, uid, gid, ..
+            } => {
+                let owner = Owner {
+                    uid: *uid,
+                    gid: *gid,
+                };
                 let rules: Vec<&Path> = self
                     .chown
                     .iter()
-                    .filter(|rule| rule.to.contains(uid))
+                    .filter(|rule| rule.to.contains(&owner))
                     .map(|rule| rule.below.as_path())
                     .collect();
                 (
-                    *uid != 0 && all_below(&rules, roots, paths.iter()),
-                    format!("chown to {uid}"),
+                    *uid != 0 && *gid != 0 && all_below(&rules, roots, paths.iter()),
+                    format!("chown to {uid}:{gid}"),
                 )
             }
             Step::SetBits { paths, add, .. } => {
@@ -313,7 +333,7 @@ mod tests {
         Step::Chown {
             paths: vec![path(text)],
             uid,
-            gid: 1,
+            gid: uid,
             recursive: true,
         }
     }

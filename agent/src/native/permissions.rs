@@ -12,7 +12,8 @@ use crate::tree::{Content, EntryState, Meta, TreePath};
 use crate::walk::state_of;
 
 /// Gives paths to a user and group; links themselves, never what they lead to. ACL stay as they are; setuid and setgid
-/// too, unless a user other than root set them for himself: they are not his to pass on.
+/// too, unless a user other than root set them for himself, or setgid would run it as another group: they are not to be
+/// passed on, and no more are a file's capabilities with its owner.
 ///
 /// Contents are not read: the states of regular files bear no digest, and say by inode and time that they are the same.
 pub fn chown(
@@ -30,15 +31,22 @@ pub fn chown(
         recursive,
         deadline,
         |now| {
-            let passes_on = matches!(now.content, Content::File { .. })
-                && now.meta.uid != 0
-                && now.meta.uid != uid;
-            Meta {
+            let mut to = Meta {
                 uid,
                 gid,
-                mode: now.meta.mode & if passes_on { !0o6000 } else { u32::MAX },
                 ..now.meta.clone()
+            };
+            if matches!(now.content, Content::File { .. }) {
+                if now.meta.uid != 0 && now.meta.uid != uid {
+                    to.mode &= !0o6000;
+                } else if now.meta.gid != gid {
+                    to.mode &= !0o2000;
+                }
+                if now.meta.uid != uid {
+                    to.xattrs.remove(meta::CAPABILITY);
+                }
             }
+            to
         },
     )
 }

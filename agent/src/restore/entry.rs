@@ -65,6 +65,7 @@ impl Undo<'_> {
         self.recover(&place, item)?;
         let mut restored = false;
         let mut note = String::new();
+        self.lost_group = None;
         for _ in 0..ATTEMPTS_MAX {
             let now = match state_at(place.directory(), &place.name, needs_digest(item)) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
@@ -91,6 +92,10 @@ impl Undo<'_> {
                 Step::Done => restored = true,
                 Step::Raced => {}
                 Step::Blocked(why) => return Ok((UndoResult::Kept, why)),
+            }
+            if let (true, Some(group)) = (restored, self.lost_group) {
+                let why = format!("it is back, but not its group {group}: its user is not in it");
+                return Ok((UndoResult::Failed, why));
             }
             if restored {
                 note = listed(&merge.restore);
@@ -260,6 +265,14 @@ impl Undo<'_> {
         let made = open_entry(here, &place.making)?;
         let state = state_of(made.as_fd(), false)?;
         let directory = *content == Content::Directory;
+        let mut to = to.clone();
+        if !meta::may_give(to.gid) && to.gid != state.meta.gid {
+            // A content in another group is a loss that can be mended; no content is none.
+            self.lost_group = Some(to.gid);
+            to.gid = state.meta.gid;
+            to.mode &= !0o2000;
+        }
+        let to = &to;
         meta::apply(made.as_fd(), &state.meta, to, !directory)?;
         if directory {
             Mark::Mtime(to.mtime).write(made.as_fd(), &self.label);

@@ -18,7 +18,7 @@ use crate::tree::{Content, EntryState, Meta, Stamp, path};
 use crate::walk::{MARK, reopen, state_of, value};
 
 /// What a program may do beyond its user; cleared by the kernel like setuid.
-pub(super) const CAPABILITY: &str = "security.capability";
+pub(crate) const CAPABILITY: &str = "security.capability";
 
 /// Brings what is behind a handle from attributes `from` to `to`; its time only if `mtime`. Not synced.
 ///
@@ -101,6 +101,14 @@ fn without_theirs(from: &Meta, now: &Meta, to: &Meta) -> Meta {
         set.xattrs.remove(ACL);
     }
     set
+}
+
+/// May this user give his files to that group?
+pub(super) fn may_give(gid: u32) -> bool {
+    let gid = Gid::from_raw(gid);
+    rustix::process::geteuid().is_root()
+        || rustix::process::getegid() == gid
+        || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&gid))
 }
 
 /// Sets the modification time and leaves the access time.

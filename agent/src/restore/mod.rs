@@ -105,6 +105,8 @@ struct Undo<'a> {
     held: BTreeMap<(u64, u64), (Spot, Stamp)>,
     /// Directories that were looked at for a mark.
     asked: BTreeSet<(u64, u64)>,
+    /// The group that what was built last should have, and that this user may not give away.
+    lost_group: Option<u32>,
 }
 
 /// Order among the paths that come back; see [`Undo::turn`].
@@ -152,6 +154,7 @@ impl<'a> Undo<'a> {
             groups,
             held: BTreeMap::new(),
             asked: BTreeSet::new(),
+            lost_group: None,
         }
     }
 

@@ -263,6 +263,62 @@ fn root_takes_back_and_repeats_what_its_own_record_says_while_the_list_allows_it
     assert_eq!(owner(), place.uid);
 }
 
+#[test]
+fn what_was_in_a_group_of_others_comes_back_and_says_what_it_lacks() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return crate::client::skip("only root can give a directory to a group of others");
+    }
+    let place = Place::new();
+    let shop = place.root.join("shop");
+    std::fs::create_dir_all(shop.join("inner")).unwrap();
+    for path in [&shop, &shop.join("inner")] {
+        std::os::unix::fs::chown(path, Some(place.uid), Some(place.uid + 7)).unwrap();
+    }
+    let mut agent = Agent::new(&place);
+    let remove = Step::Remove {
+        paths: vec![TreePath::parse("shop").unwrap()],
+        recursive: true,
+    };
+    agent.start(place.start("h1", vec![remove])).unwrap();
+    assert_eq!(agent.finished("h1").how, How::Done);
+    assert!(!shop.exists());
+    let effects = Request::Effects {
+        heal: "h1".to_owned(),
+        after: None,
+    };
+    let Answer::Effects { effects, .. } = agent.ask(effects).unwrap() else {
+        panic!("effects")
+    };
+    let shop_path = TreePath::parse("shop").unwrap();
+    let items = effects
+        .into_iter()
+        .filter(|effect| effect.path.is_below(&shop_path))
+        .map(|effect| UndoItem {
+            path: effect.path,
+            before: effect.before,
+            after: effect.after,
+            in_place: false,
+        })
+        .collect();
+    let undo = Request::Undo {
+        heal: "h1".to_owned(),
+        target: place.target(),
+        items,
+        deadline_ms: 10_000,
+    };
+    let Answer::Undone { outcomes } = agent.ask(undo).unwrap() else {
+        panic!("an undo")
+    };
+    assert_eq!(outcomes.len(), 2);
+    for outcome in &outcomes {
+        assert_eq!(outcome.result, UndoResult::Failed, "{outcomes:?}");
+        assert!(outcome.detail.contains("not its group"), "{outcomes:?}");
+    }
+    assert!(shop.join("inner").is_dir(), "{outcomes:?}");
+    assert_ne!(std::fs::metadata(&shop).unwrap().gid(), place.uid + 7);
+}
+
 /// An agent that stays root.
 struct RootAgent(Agent);
 

@@ -43,16 +43,16 @@ fn what_goes_further_than_files_waits_for_a_person() {
         })
         .collect();
     let rows = [
-        ("restart_php_fpm", Risk::Medium, true),
+        ("restart_php_fpm", Risk::High, true),
         ("restore_wp_config", Risk::Medium, false),
-        ("fix_wp_config_mode", Risk::Medium, false),
+        ("fix_wp_config_mode", Risk::High, false),
         ("fix_wp_modes", Risk::Medium, false),
         ("fix_uploads_permissions", Risk::Medium, true),
         ("fix_uploads_modes", Risk::Low, false),
         ("fix_uploads_tree", Risk::Medium, true),
         ("clear_stale_maintenance", Risk::Medium, false),
         ("core_download", Risk::High, false),
-        ("set_plugin_aside", Risk::Medium, false),
+        ("set_plugin_aside", Risk::High, false),
         ("deactivate_plugin", Risk::High, false),
         ("set_suspect_aside", Risk::High, false),
         ("trim_log", Risk::Low, false),
@@ -266,7 +266,11 @@ fn php_fpm_is_restarted_for_its_own_silence_and_never_for_the_databases() {
             &[
                 (
                     "http",
-                    &[("server_error", Fact::Int(502)), ("found", texts(&[]))],
+                    &[
+                        ("error", Fact::Absent),
+                        ("server_error", Fact::Int(502)),
+                        ("found", texts(&[])),
+                    ],
                 ),
                 (
                     "config",
@@ -330,7 +334,11 @@ fn fatal_since(exit: i64, one: Fact, kind: Fact, minutes: i64) -> CheckResult {
         &[
             (
                 "http",
-                &[("server_error", Fact::Int(500)), ("found", texts(&[]))],
+                &[
+                    ("status", Fact::Int(500)),
+                    ("server_error", Fact::Int(500)),
+                    ("found", texts(&[])),
+                ],
             ),
             (
                 "config",

@@ -226,7 +226,7 @@ pub(super) const APP: &[TopRow] = &[
     ("roots", "[\"/srv/shared\"]", |s| {
         format!("{:?}", s.apps["shop"].target.roots)
     }),
-    ("stack", "\"auto\"", |s| s.apps["shop"].stack.to_string()),
+    ("stack", "\"php\"", |s| s.apps["shop"].stack.to_string()),
     ("user", "\"blog\"", |s| {
         format!("{} {}", s.apps["shop"].user, s.apps["shop"].target.uid)
     }),

@@ -88,7 +88,7 @@ pub(super) async fn heal(
     if action.risk >= Risk::High {
         return ask_approval(desk, action, matched, checks, &incident, &person).await;
     }
-    let name = action.name.clone();
+    let app = desk.app.name.clone();
     let ask = Ask {
         origin: Origin::Requested(person),
         action,
@@ -103,7 +103,7 @@ pub(super) async fn heal(
                 code_of(denied.guard()),
                 denied.shown().to_owned(),
                 format!(
-                    "`healerctl explain {name}` tells what it needs; `healerctl status` shows breakers and holds."
+                    "`healerctl actions {app}` tells what it needs; `healerctl status` shows breakers and holds."
                 ),
             ))
         }

@@ -177,9 +177,10 @@ impl Session {
             ..russh_sftp::client::Config::default()
         };
         let opening = SftpSession::new_with_config(channel.into_stream(), config);
-        let session = self
-            .step(Stage::Channel, opening)
-            .await?
+        // A server without it says so, and the library waits on.
+        let session = tokio::time::timeout(STEP, opening)
+            .await
+            .map_err(|_| none(&"it did not begin"))?
             .map_err(|error| none(&error))?;
         Ok((session, place))
     }

@@ -111,6 +111,17 @@ impl Scene {
         heal
     }
 
+    /// It is proposed, nothing runs before it is approved, and then it is a verified cure.
+    #[track_caller]
+    pub(super) fn heals_approved(&self, app: &str, action: &str) -> Heal {
+        let approval = self.proposed(app, action);
+        self.nothing_else_began(app);
+        self.approve(&approval);
+        let heal = self.ends(app, action, "approved", "Cured");
+        wait_for("the cure has lasted", || self.journal.watched(app) == 0);
+        heal
+    }
+
     /// The next heal is this action's and ends like this.
     #[track_caller]
     pub(super) fn ends(&self, app: &str, action: &str, origin: &str, state: &str) -> Heal {

@@ -166,7 +166,7 @@ fn owners_and_modes_are_put_right() {
     let config = app.file("wp-config.php");
     set_mode(&config, 0o666);
     let open = look(&app);
-    let heal = scene.heals_alone(APP, "fix_wp_config_mode");
+    let heal = scene.heals_approved(APP, "fix_wp_config_mode");
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
     assert_eq!(http::status(&app.web.url), Some(200));
     takes_back(&scene, &heal);
@@ -290,7 +290,7 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     );
     let active = app.active_plugins(&scene.lab);
     http::wait_for_status(&app.web.url, 500);
-    scene.heals_alone(APP, "set_plugin_aside");
+    scene.heals_approved(APP, "set_plugin_aside");
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     // The log names the second of the two.
@@ -307,7 +307,7 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     let plugins = app.file("wp-content/plugins");
     let broken = hash_tree(&plugins, &[]);
     http::wait_for_status(&app.web.url, 500);
-    let heal = scene.heals_alone(APP, "set_plugin_aside");
+    let heal = scene.heals_approved(APP, "set_plugin_aside");
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     assert!(aside("fatal").join("includes/loader.php").exists());
