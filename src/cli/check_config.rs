@@ -7,10 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{CliError, Output, code};
-use crate::catalogue::step::StepSource;
-use crate::config::{Advice, Paths, RootNeeds, Users, check, places};
-use crate::model::action::Identity;
-use crate::model::app::App;
+use crate::catalogue::RootNeeds;
+use crate::config::{Advice, Paths, Users, check, places};
 use crate::model::counted;
 use crate::service::{self, Loaded, ServiceError};
 use crate::telemetry::redact::escape;
@@ -71,7 +69,8 @@ fn problems(error: &ServiceError) -> String {
 
 fn found(paths: &Paths, loaded: &Loaded) -> Found {
     let mut advice = check(&loaded.settings, paths.daemon_uid, &|app| {
-        root_needs(loaded, app)
+        let stack = loaded.catalogue.get(&app.stack);
+        stack.map_or_else(RootNeeds::default, |stack| RootNeeds::of(stack, app))
     });
     if let Ok(users) = Users::read(&paths.passwd, &paths.group) {
         advice.splice(0..0, places(&loaded.settings, &users));
@@ -95,31 +94,6 @@ fn found(paths: &Paths, loaded: &Loaded) -> Found {
             })
             .collect(),
     }
-}
-
-/// What the stack of an app would do as root. Which stack an `auto` is, is not known here: it may be any.
-fn root_needs(loaded: &Loaded, app: &App) -> RootNeeds {
-    let Some(stack) = loaded.catalogue.get(&app.stack) else {
-        return RootNeeds {
-            files: true,
-            units: Vec::new(),
-        };
-    };
-    let mut needs = RootNeeds::default();
-    let actions = stack.actions.iter();
-    for action in actions.filter(|action| action.identity == Identity::Root) {
-        for step in action.steps.iter().chain(&action.finally) {
-            if matches!(step, StepSource::RestartUnit { .. }) {
-                // The stacks take the unit's name from this value of the app.
-                needs.units.extend(app.vars.get("unit").cloned());
-            } else {
-                needs.files = true;
-            }
-        }
-    }
-    needs.units.sort();
-    needs.units.dedup();
-    needs
 }
 
 fn is_refusal(advice: &Advice) -> bool {

@@ -2,12 +2,12 @@
 //! root-owned list of allowed operations needs. Pure.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use super::host::DEFAULT_KEY;
 use super::settings::{Role, Settings};
+use crate::catalogue::RootNeeds;
 use crate::model::app::App;
 use crate::model::host::ALLOW_FILE;
 use crate::model::word::{HealingMode, words};
@@ -31,29 +31,6 @@ pub struct Advice {
     pub text: String,
     /// Lines to add to a file, ready to copy; empty where there are none.
     pub lines: String,
-}
-
-/// What root operations the actions of an app's stack hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RootNeeds {
-    /// Giving files back to the app's user, and mending modes as root.
-    pub files: bool,
-    /// Units that are restarted.
-    pub units: Vec<String>,
-}
-
-impl RootNeeds {
-    /// In words; `None`: nothing.
-    fn work(&self, app: &App) -> Option<String> {
-        let mut work = Vec::new();
-        if self.files {
-            work.push(format!("give files back to `{}`, mend modes", app.user));
-        }
-        if !self.units.is_empty() {
-            work.push(format!("restart {}", self.units.join(", ")));
-        }
-        (!work.is_empty()).then(|| work.join("; "))
-    }
 }
 
 fn advice(weight: Weight, text: String) -> Advice {
@@ -143,7 +120,7 @@ pub fn check(
                 work,
                 settings.daemon.agent_allow.display()
             ),
-            lines: allow_lines(app, &needs),
+            lines: needs.lines(app),
         });
     }
     said
@@ -212,7 +189,7 @@ fn hosts(settings: &Settings, root_needs: &dyn Fn(&App) -> RootNeeds) -> Vec<Adv
                     lines: format!(
                         "{}\n\n{}",
                         root.sudoers_line(&ssh.target.address.user),
-                        allow_lines(app, &needs)
+                        needs.lines(app)
                     ),
                 },
             });
@@ -269,25 +246,4 @@ fn approvers(settings: &Settings) -> Vec<Advice> {
         ));
     }
     said
-}
-
-/// The lines for one application: owner and modes below its roots, and its units.
-fn allow_lines(app: &App, needs: &RootNeeds) -> String {
-    let mut lines = String::new();
-    // Debug of a text is a TOML basic string for all that a checked path or a unit's name can hold.
-    if needs.files {
-        for root in std::iter::once(&app.target.root).chain(&app.target.roots) {
-            let written = write!(
-                lines,
-                "[[chown]]\nbelow = {root:?}\nto = [{:?}]\n\n[[modes]]\nbelow = {root:?}\n\n",
-                app.user
-            );
-            debug_assert!(written.is_ok(), "writing to a text never fails");
-        }
-    }
-    for unit in &needs.units {
-        let written = write!(lines, "[[restart]]\nunit = {unit:?}\n\n");
-        debug_assert!(written.is_ok(), "writing to a text never fails");
-    }
-    lines
 }

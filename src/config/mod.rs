@@ -30,7 +30,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use advice::{Advice, RootNeeds, check};
+pub use advice::{Advice, check};
 pub use places::places;
 pub use problem::{ConfigErrors, Place, Problem, Warning};
 pub use settings::{

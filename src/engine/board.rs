@@ -6,7 +6,7 @@ use super::desk::Desk;
 use super::handle::{ActionView, AppView, Handle, Health};
 use super::next;
 use crate::catalogue::fact::Scope;
-use crate::catalogue::{Stack, resolve};
+use crate::catalogue::{RootNeeds, Stack, resolve};
 use crate::guard::breaker::status;
 use crate::model::app::App;
 use crate::model::approval::ApprovalState;
@@ -50,6 +50,7 @@ fn view(desk: &Desk) -> AppView {
         path: desk.app.target.root.clone(),
         url: desk.app.url.clone(),
         user: desk.app.user.clone(),
+        root_lines: RootNeeds::of(&desk.stack, &desk.app).lines(&desk.app),
         health: health(desk),
         mode,
         mode_origin,

@@ -234,7 +234,7 @@ impl Handle {
             root.sudoers_line(&configured.ssh.target.address.user)
         );
         for app in apps {
-            lines.push_str(&allow_lines(&app.path, &app.user));
+            lines.push_str(&app.root_lines);
         }
         let mut found = match self.greet(there, login).await {
             Ok(hello) if hello.allowed.is_empty() => finding(
@@ -339,11 +339,6 @@ async fn folder_found(
 /// What could not be determined is not empty.
 fn is_empty(fact: &Fact) -> bool {
     matches!(fact, Fact::List(list) if list.is_empty())
-}
-
-/// What root may do for one app; the same lines as `check-config` prints.
-fn allow_lines(path: &str, user: &str) -> String {
-    format!("[[chown]]\nbelow = {path:?}\nto = [{user:?}]\n\n[[modes]]\nbelow = {path:?}\n\n")
 }
 
 /// The lines for `~/.ssh/authorized_keys` that let our key start the agent, and nothing else.

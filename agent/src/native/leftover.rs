@@ -5,6 +5,7 @@
 
 use std::io;
 
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::is_absence;
@@ -46,7 +47,7 @@ pub fn clear<'a>(
 }
 
 /// Half made goes. What is complete goes if it is ours, or in the backup; else somebody wrote it while the names were
-/// exchanged, and it stays beside the path.
+/// exchanged, and it stays beside the path. A modification time alone proves nothing: who copies a file may bring it along.
 fn put(roots: &Roots, path: &TreePath, digest: Option<Digest>, began: Stamp) -> io::Result<()> {
     let Some(place) = found(roots.place(path), path)? else {
         return Ok(());
@@ -54,8 +55,9 @@ fn put(roots: &Roots, path: &TreePath, digest: Option<Digest>, began: Stamp) -> 
     place.discard(&place.making)?;
     if let Some(left) = state_at(place.directory(), &place.ready, true)? {
         let present = state_at(place.directory(), &place.name, false)?;
-        let in_backup = left.meta.mtime < began;
-        let not_exchanged = present.is_some_and(|present| present.meta.mtime < began);
+        let in_backup = left.meta.mtime < began && born_before(&place, &place.ready, began)?;
+        let not_exchanged = present.is_some_and(|present| present.meta.mtime < began)
+            && born_before(&place, &place.name, began)?;
         let as_wanted = digest.is_some_and(
             |digest| matches!(left.content, Content::File { digest: Some(found), .. } if found == digest),
         );
@@ -65,6 +67,18 @@ fn put(roots: &Roots, path: &TreePath, digest: Option<Digest>, began: Stamp) -> 
         place.discard(&place.ready)?;
     }
     place.sync()
+}
+
+/// Is this very file older? Nobody can set when it was made; where the file system does not keep it, nobody knows.
+fn born_before(place: &Place, name: &[u8], moment: Stamp) -> io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let stat = rustix::fs::statx(place.directory(), name, flags, StatxFlags::BTIME)?;
+    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let born = Stamp {
+        secs: stat.stx_btime.tv_sec,
+        nanos: stat.stx_btime.tv_nsec,
+    };
+    Ok(known && born < moment)
 }
 
 fn taken(roots: &Roots, path: &TreePath) -> io::Result<()> {

@@ -221,57 +221,79 @@ fn neither_an_owner_nor_setuid_goes_back_to_a_content_that_may_be_another_one() 
     }
 }
 
+/// The file system's own clock, when it has moved on since this was asked.
+fn later_than_now(directory: &Path) -> crate::tree::Stamp {
+    let stamp = || {
+        let marker = tempfile::NamedTempFile::new_in(directory).unwrap();
+        let meta = marker.as_file().metadata().unwrap();
+        crate::tree::Stamp {
+            secs: meta.mtime(),
+            nanos: u32::try_from(meta.mtime_nsec()).unwrap(),
+        }
+    };
+    let first = stamp();
+    loop {
+        let now = stamp();
+        if now > first {
+            return now;
+        }
+    }
+}
+
 #[test]
 fn what_a_killed_put_left_is_cleared_unless_it_may_be_somebodys() {
-    let second = |secs: i64| crate::tree::Stamp { secs, nanos: 0 };
-    let began = second(1_700_000_000);
-    for (case, left, left_at, name, name_at, stays) in [
-        (
-            "not exchanged yet",
-            "new",
-            1_700_000_005,
-            "old",
-            1_600_000_000,
-            false,
-        ),
-        (
-            "exchanged",
-            "old",
-            1_600_000_000,
-            "new",
-            1_700_000_005,
-            false,
-        ),
+    /// Made before the action began, or after it; with a time of its own, or with one that was brought along.
+    #[derive(PartialEq)]
+    enum Made {
+        Before,
+        After,
+        AfterWithAnOldTime,
+    }
+    use Made::{After, AfterWithAnOldTime, Before};
+    for (case, left, left_made, name, name_made, stays) in [
+        ("not exchanged yet", "new", After, "old", Before, false),
+        ("exchanged", "old", Before, "new", After, false),
         (
             "ours, and the path was written",
             "new",
-            1_700_000_005,
+            After,
             "theirs",
-            1_700_000_006,
+            After,
             false,
         ),
+        ("theirs came out", "theirs", After, "new", After, true),
         (
-            "theirs came out",
+            "theirs came out, copied with its times",
             "theirs",
-            1_700_000_006,
+            AfterWithAnOldTime,
             "new",
-            1_700_000_005,
+            After,
             true,
         ),
     ] {
         let house = house();
-        let written = |path: &Path, text: &str, secs: u64| {
-            fs::write(path, text).unwrap();
-            let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
-            let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(time).unwrap();
-        };
         let (directory, file) = house.roots.place(&path("old/o")).unwrap();
         let place = crate::restore::place::Place::new(directory, file, LABEL, &path("old/o"));
         let beside = |name: &[u8]| house.at("old").join(std::str::from_utf8(name).unwrap());
-        written(&beside(&place.making), "half", 1_700_000_005);
-        written(&beside(&place.ready), left, left_at);
-        written(&house.at("old/o"), name, name_at);
+        let (ready, own) = (beside(&place.ready), house.at("old/o"));
+        let files = [(&ready, left, &left_made), (&own, name, &name_made)];
+        fs::remove_file(&own).unwrap();
+        let old = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        let made = |path: &Path, text: &str, time: Option<std::time::SystemTime>| {
+            fs::write(path, text).unwrap();
+            if let Some(time) = time {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(time).unwrap();
+            }
+        };
+        for (path, text, _) in files.iter().filter(|(_, _, when)| **when == Before) {
+            made(path, text, Some(old));
+        }
+        let began = later_than_now(house.dir.path());
+        for (path, text, when) in files.iter().filter(|(_, _, when)| **when != Before) {
+            made(path, text, (**when == AfterWithAnOldTime).then_some(old));
+        }
+        fs::write(beside(&place.making), "half").unwrap();
         let step = Step::Put {
             path: path("old/o"),
             digest: Digest::of(b"new"),

@@ -1,8 +1,9 @@
 //! The `bisect` probe: which of many parts keep an application from starting? A program that starts it without some of
 //! them is the judge, and every part stays where it is.
 //!
-//! Nothing is changed while searching, so there is nothing to bring back, however the search ends. It finds a smallest set
-//! to leave out, and whom that set clashes with. An answer that did not come within the limits is unknown and never half.
+//! The search itself changes nothing, so there is nothing to bring back, however it ends; what the parts do when they are
+//! started is theirs, and whoever writes the arguments keeps them from what must not happen. It finds a smallest set to
+//! leave out, and whom that set clashes with. An answer that did not come within the limits is unknown and never half.
 //!
 //! What is bad is looked at every few seconds: an answer is remembered, and the next search begins by asking whether it
 //! still holds, so that a site that is down is not started over and over.

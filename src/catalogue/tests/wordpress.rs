@@ -366,7 +366,7 @@ fn fatal_since(exit: i64, one: Fact, kind: Fact, minutes: i64) -> CheckResult {
 }
 
 #[test]
-fn only_a_proved_single_plugin_with_a_folder_is_set_aside_alone() {
+fn only_a_proved_single_plugin_with_a_folder_may_be_set_aside() {
     let folder = || text("directory");
     for (case, found, want, part) in [
         (
@@ -450,4 +450,32 @@ fn wordpress_may_lie_one_level_below_its_configuration() {
     let asked = stack.probes(&shop, &|check| check.name.as_str() == "wp_plugin_fatal");
     let shown = format!("{asked:?}");
     assert!(shown.contains("--path=htdocs/") && shown.contains("htdocs/wp-content/debug.log"));
+}
+
+#[test]
+fn the_list_of_root_names_folders_and_the_unit_whatever_value_names_it() {
+    use super::super::RootNeeds;
+    let mut shop = app("wordpress");
+    shop.target.roots = vec!["/srv/shared".to_owned()];
+    let lines = |shop: &App| RootNeeds::of(&built_in("wordpress"), shop).lines(shop);
+    let without = lines(&shop);
+    assert!(
+        ["\"/srv/shop\"", "\"/srv/shared\""].iter().all(|root| {
+            without.contains(&format!("[[chown]]\nbelow = {root}\nto = [\"shop\"]"))
+        }),
+        "{without}"
+    );
+    assert!(!without.contains("[[restart]]"), "{without}");
+    shop.vars
+        .insert("fpm_unit".to_owned(), "php8.2-fpm.service".to_owned());
+    assert_eq!(
+        lines(&shop),
+        format!("{without}[[restart]]\nunit = \"php8.2-fpm.service\"\n\n")
+    );
+    let mut api = app("express");
+    api.vars.insert("unit".to_owned(), "api.service".to_owned());
+    assert_eq!(
+        RootNeeds::of(&built_in("express"), &api).units,
+        ["api.service"]
+    );
 }

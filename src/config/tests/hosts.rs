@@ -1,7 +1,8 @@
 //! Hosts that are reached by SSH.
 
-use super::super::advice::{RootNeeds, Weight, check};
+use super::super::advice::{Weight, check};
 use super::{Etc, SHOP};
+use crate::catalogue::RootNeeds;
 use crate::config::Settings;
 use crate::model::app::App;
 use crate::model::host::UNKNOWN_ID;

@@ -296,7 +296,8 @@ fn a_reload_names_what_it_cannot_change() {
 
 #[test]
 fn advice_says_who_cannot_approve_and_which_lines_root_operations_need() {
-    use super::super::advice::{RootNeeds, Weight};
+    use super::super::advice::Weight;
+    use crate::catalogue::RootNeeds;
     let files = |_: &crate::model::app::App| RootNeeds {
         files: true,
         units: vec!["shop.service".to_owned()],

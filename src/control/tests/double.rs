@@ -116,6 +116,7 @@ pub(super) fn app(name: &str) -> AppView {
         path: "/srv/shop".to_owned(),
         url: None,
         user: "shop".to_owned(),
+        root_lines: String::new(),
         health: Health::Down,
         mode: HealingMode::SemiAuto,
         mode_origin: "configured".to_owned(),

@@ -55,6 +55,8 @@ pub struct AppView {
     pub path: String,
     pub url: Option<String>,
     pub user: String,
+    /// What the root agent's list must hold for its actions; empty: they need no root.
+    pub root_lines: String,
     pub health: Health,
     pub mode: HealingMode,
     /// `configured`, or who set it and why.
