@@ -154,6 +154,28 @@ pub(super) async fn undo_asked(desk: &mut Desk) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What was planned for is no longer what is there: it is given up before anything began.
+pub(super) async fn target_changed(
+    desk: &mut Desk,
+    heal: &Heal,
+    message: String,
+) -> Result<Wake, EngineError> {
+    let said = message.clone();
+    step(desk, heal, Event::TargetChanged { message }, said).await?;
+    Ok(Wake::Now)
+}
+
+/// Its time is over: a person decides.
+pub(super) async fn deadline_over(
+    desk: &mut Desk,
+    heal: &Heal,
+    reason: String,
+) -> Result<Wake, EngineError> {
+    let said = reason.clone();
+    step(desk, heal, Event::DeadlinePassed { reason }, said).await?;
+    Ok(Wake::Now)
+}
+
 /// The only way a heal's state changes: one transaction with its journal row, audit row and all that follows.
 pub(super) async fn step(
     desk: &mut Desk,
@@ -327,16 +349,7 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
         Progress::Unseen(reason) if settle_is_over(desk, &heal) => {
             let reason = format!("the target could not be asked in time what happened: {reason}");
             let heal = take_back::in_doubt(desk, heal, &reason).await?;
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
-            Ok(Wake::Now)
+            deadline_over(desk, &heal, reason).await
         }
         Progress::Unseen(_) => Ok(next_look(desk)),
     }
@@ -549,16 +562,7 @@ async fn verifying(
         Verdict::NotCured(text) => {
             if asked_for {
                 // A person's wish where there was no symptom is undone only when it made something worse.
-                step(
-                    desk,
-                    &heal,
-                    Event::DeadlinePassed {
-                        reason: text.clone(),
-                    },
-                    text,
-                )
-                .await?;
-                return Ok(Wake::Now);
+                return deadline_over(desk, &heal, text).await;
             }
             let message = text.clone();
             step(
@@ -594,16 +598,7 @@ async fn verifying(
             let deadline =
                 desk.app.policy.timing.verdict_deadline + Duration::from_millis(looks.blind_ms);
             if now.is_past(&since, deadline) {
-                step(
-                    desk,
-                    &heal,
-                    Event::DeadlinePassed {
-                        reason: text.clone(),
-                    },
-                    text,
-                )
-                .await?;
-                return Ok(Wake::Now);
+                return deadline_over(desk, &heal, text).await;
             }
             Ok(next_look(desk))
         }
@@ -698,16 +693,7 @@ async fn soaking(
     }
     if now.is_past(&since, soak + desk.app.policy.timing.verdict_deadline) {
         let reason = "it could not be seen that it stayed well".to_owned();
-        step(
-            desk,
-            &heal,
-            Event::DeadlinePassed {
-                reason: reason.clone(),
-            },
-            reason,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return deadline_over(desk, &heal, reason).await;
     }
     Ok(next_look(desk))
 }
@@ -721,16 +707,7 @@ async fn blind(
 ) -> Result<Wake, EngineError> {
     if deadline_passed(desk, &heal) {
         let reason = format!("the host could not be seen in time: {reason}");
-        step(
-            desk,
-            &heal,
-            Event::DeadlinePassed {
-                reason: reason.clone(),
-            },
-            reason,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return deadline_over(desk, &heal, reason).await;
     }
     let pace = u64::try_from(desk.app.policy.timing.look.as_millis()).unwrap_or(u64::MAX);
     looked(

@@ -9,7 +9,7 @@ use healer_agent::crash;
 
 use super::desk::{Desk, EngineError};
 use super::gate;
-use super::life::{Wake, deadline_passed, look, next_look, prepare, step, told};
+use super::life::{Wake, deadline_passed, look, next_look, prepare, step, target_changed, told};
 use super::look::Which;
 use crate::act::{self, Started};
 use crate::guard::freshness::FRESH;
@@ -122,16 +122,7 @@ pub(super) async fn start(
     if round.roots != heal.roots {
         let message =
             "the application's paths lead somewhere else now; this is a deploy".to_owned();
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return target_changed(desk, &heal, message).await;
     }
     let is_request = desk
         .incident(heal.incident)
@@ -155,28 +146,10 @@ pub(super) async fn start(
         && !gate::still_resolves(desk, &heal, &round).await
     {
         let message = "what the action would do is no longer what was planned".to_owned();
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return target_changed(desk, &heal, message).await;
     }
     if let Some(message) = moved_since_preview(desk, &heal).await {
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return target_changed(desk, &heal, message).await;
     }
     // Before the proofs and the guards, so that neither is old when the intent is written.
     let contents: BTreeSet<_> = heal
@@ -188,16 +161,7 @@ pub(super) async fn start(
     let login = Login::of_action(&desk.app, heal.action.identity);
     if let Err(error) = protect::stage(&desk.world, &desk.app, login, heal.id, &contents).await {
         let message = format!("a content could not be brought to the target: {error}");
-        step(
-            desk,
-            &heal,
-            Event::TargetChanged {
-                message: message.clone(),
-            },
-            message,
-        )
-        .await?;
-        return Ok(Wake::Now);
+        return target_changed(desk, &heal, message).await;
     }
     let Some(protection) = reprove(desk, &heal, backup).await? else {
         return Ok(Wake::Now);
@@ -322,15 +286,7 @@ async fn reprove(
         (Ok(proof), Ok(true)) => Ok(Some(Protection::Backup(Box::new(proof)))),
         (_, Err(error)) if deadline_passed(desk, heal) => {
             let message = error.to_string();
-            step(
-                desk,
-                heal,
-                Event::TargetChanged {
-                    message: message.clone(),
-                },
-                message,
-            )
-            .await?;
+            target_changed(desk, heal, message).await?;
             Ok(None)
         }
         (Ok(_) | Err(_), Ok(_) | Err(_)) => {
@@ -338,15 +294,7 @@ async fn reprove(
             *times += 1;
             if *times >= STALE_BACKUPS_MAX {
                 let message = "the files kept changing while they were backed up".to_owned();
-                step(
-                    desk,
-                    heal,
-                    Event::TargetChanged {
-                        message: message.clone(),
-                    },
-                    message,
-                )
-                .await?;
+                target_changed(desk, heal, message).await?;
             } else {
                 step(
                     desk,

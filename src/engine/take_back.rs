@@ -9,7 +9,7 @@ use healer_agent::tree::Effect;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
-use super::life::{AWAY, Wake, deadline_passed, look, next_look, step};
+use super::life::{AWAY, Wake, deadline_over, deadline_passed, look, next_look, step};
 use super::look::Which;
 use crate::act::{self, Progress};
 use crate::model::counted;
@@ -32,16 +32,7 @@ pub(super) async fn take_back(
         Ok(found) => found,
         Err(text) if deadline_passed(desk, &heal) => {
             let why = format!("it is not known what to take back: {text}");
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: why.clone(),
-                },
-                why,
-            )
-            .await?;
-            return Ok(Wake::Now);
+            return deadline_over(desk, &heal, why).await;
         }
         Err(_) => return Ok(next_look(desk)),
     };
@@ -52,16 +43,7 @@ pub(super) async fn take_back(
         // Never blind: a host that cannot be seen is waited for. Twice is once, so it may be repeated.
         Err(error) if deadline_passed(desk, &heal) => {
             let why = error.to_string();
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: why.clone(),
-                },
-                why,
-            )
-            .await?;
-            return Ok(Wake::Now);
+            return deadline_over(desk, &heal, why).await;
         }
         Err(_) => return Ok(next_look(desk)),
     };
@@ -126,24 +108,13 @@ pub(super) async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
 pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if desk.found_late.remove(&heal.id).is_some() {
         let heal = in_doubt(desk, heal, AWAY).await?;
-        let reason = AWAY.to_owned();
-        step(desk, &heal, Event::DeadlinePassed { reason }, AWAY).await?;
-        return Ok(Wake::Now);
+        return deadline_over(desk, &heal, AWAY.to_owned()).await;
     }
     let (carrier, plan) = match super::rollback::plan_of(desk, &heal).await {
         Ok(found) => found,
         Err(reason) if deadline_passed(desk, &heal) => {
             let heal = in_doubt(desk, heal, &reason).await?;
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
-            return Ok(Wake::Now);
+            return deadline_over(desk, &heal, reason).await;
         }
         Err(_) => return Ok(next_look(desk)),
     };
@@ -180,16 +151,7 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
         Err(error) if deadline_passed(desk, &heal) => {
             let reason = error.to_string();
             let heal = in_doubt(desk, heal, &reason).await?;
-            step(
-                desk,
-                &heal,
-                Event::DeadlinePassed {
-                    reason: reason.clone(),
-                },
-                reason,
-            )
-            .await?;
-            Ok(Wake::Now)
+            deadline_over(desk, &heal, reason).await
         }
         Err(_) => Ok(next_look(desk)),
     }
