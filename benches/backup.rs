@@ -112,20 +112,16 @@ impl Host for InProcess {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Reply, HostError>> {
         let host = self.0.clone();
-        let carried = serde_json::to_vec(&call.request).expect("a request is JSON");
+        let carried = call.request.header().expect("a request is JSON");
         Box::pin(async move {
             let task = tokio::task::spawn_blocking(move || {
-                let request = serde_json::from_slice(&carried).expect("it was written so");
-                answer(request).map(|(answer, body)| {
-                    (
-                        serde_json::to_vec(&answer).expect("an answer is JSON"),
-                        body,
-                    )
-                })
+                let request = Request::of_header(&carried).expect("it was written so");
+                answer(request)
+                    .map(|(answer, body)| (answer.header().expect("an answer is JSON"), body))
             });
             match task.await.expect("the agent does not panic") {
                 Ok((answer, body)) => Ok(Reply {
-                    answer: serde_json::from_slice(&answer).expect("it was written so"),
+                    answer: Answer::of_header(&answer).expect("it was written so"),
                     body,
                 }),
                 Err(refusal) => Err(HostError::Refused { host, refusal }),

@@ -32,6 +32,45 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
+/// Why a header is not a message.
+pub type MalformedHeader = serde_json::Error;
+
+impl Request {
+    /// The header of its frame.
+    ///
+    /// # Errors
+    /// Only when it cannot be written as JSON, which is a fault of ours.
+    pub fn header(&self) -> Result<Vec<u8>, MalformedHeader> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// When it is no request.
+    pub fn of_header(header: &[u8]) -> Result<Self, MalformedHeader> {
+        serde_json::from_slice(header)
+    }
+}
+
+impl Answer {
+    /// The header of its frame.
+    ///
+    /// # Errors
+    /// Only when it cannot be written as JSON, which is a fault of ours.
+    pub fn header(&self) -> Result<Vec<u8>, MalformedHeader> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// When it is no answer.
+    pub fn of_header(header: &[u8]) -> Result<Self, MalformedHeader> {
+        serde_json::from_slice(header)
+    }
+}
+
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {

@@ -173,7 +173,7 @@ impl Vault for WatchedVault {
         self.0.hold()
     }
 
-    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>> {
+    fn commit(&self, manifest: Arc<BackupManifest>) -> BoxFuture<'_, Result<(), VaultError>> {
         Box::pin(self.1.timed("vault: commit", self.0.commit(manifest)))
     }
 
@@ -185,8 +185,16 @@ impl Vault for WatchedVault {
         Box::pin(self.1.timed("vault: verify", self.0.verify(id)))
     }
 
-    fn confirm(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>> {
-        Box::pin(self.1.timed("vault: confirm", self.0.confirm(id)))
+    fn confirm(
+        &self,
+        id: BackupId,
+        looked: HashSet<Digest>,
+    ) -> BoxFuture<'_, Result<(), VaultError>> {
+        Box::pin(self.1.timed("vault: confirm", self.0.confirm(id, looked)))
+    }
+
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+        self.0.unchanged(digests)
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<BackupId>, VaultError>> {

@@ -136,7 +136,8 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(Answer, Vec<u8>), ConnectionError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let header = serde_json::to_vec(request)
+        let header = request
+            .header()
             .map_err(|error| ConnectionError::Malformed(error.to_string()))?;
         let bytes = Frame {
             id,
@@ -180,7 +181,7 @@ impl Connection {
                 )));
             }
         };
-        match serde_json::from_slice(&frame.header) {
+        match Answer::of_header(&frame.header) {
             Ok(Answer::Refused(refusal)) => Err(ConnectionError::Refused(refusal)),
             Ok(answer) => Ok((answer, frame.body)),
             Err(error) => Err(ConnectionError::Malformed(error.to_string())),

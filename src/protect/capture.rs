@@ -4,6 +4,7 @@
 //! earlier backup knows the very same file (inode, length, times, mode, owner, links). It runs no action, writes
 //! nothing on the host and stores no row: the engine does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -189,6 +190,8 @@ async fn take(
             .any(|member| member.what == WriteKind::Content && member.pattern.matches(path))
     };
     let known = known(world, &warm, [&writes.entries, &base.listing.entries]).await?;
+    // What is known is looked at beside all that follows.
+    let looks = world.vault.unchanged(known.there());
     let write_pulls = pulls(&mut writes.entries, &known, wanted);
     let base_pulls = pulls(&mut base.listing.entries, &known, |_| true);
 
@@ -235,7 +238,7 @@ async fn take(
     }
     let (base, base_gaps) = base.finish();
 
-    let manifest = BackupManifest {
+    let manifest = Arc::new(BackupManifest {
         id: request.id,
         kind: request.kind,
         app: request.app.name.clone(),
@@ -246,9 +249,9 @@ async fn take(
         members: writes.entries,
         base,
         base_gaps,
-    };
-    world.vault.commit(&manifest).await?;
-    if let Err(error) = world.vault.confirm(request.id).await {
+    });
+    world.vault.commit(Arc::clone(&manifest)).await?;
+    if let Err(error) = world.vault.confirm(request.id, looks.await).await {
         // It never counted as a backup; what cannot be removed is only room.
         if let Err(left) = world.vault.remove(request.id).await {
             tracing::warn!(backup = %request.id, error = %left, "an unproven backup was left");
@@ -256,6 +259,7 @@ async fn take(
         return Err(error.into());
     }
     remember(world, request.app, warm, &manifest).await;
+    let manifest = Arc::unwrap_or_clone(manifest);
     Ok(proof(world, request, manifest, stored_bytes))
 }
 

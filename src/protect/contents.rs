@@ -67,10 +67,19 @@ pub(super) fn regular(entry: &EntryState) -> Option<u64> {
 /// What the warm index knows and the vault still holds.
 pub(super) struct Known<'a> {
     warm: &'a WarmIndex,
+    /// Those of the entries that were met, each once.
+    met: Vec<Digest>,
     missing: HashSet<Digest>,
 }
 
 impl Known<'_> {
+    /// The contents that need not be pulled.
+    pub(super) fn there(&self) -> Vec<Digest> {
+        let met = self.met.iter().copied();
+        met.filter(|digest| !self.missing.contains(digest))
+            .collect()
+    }
+
     /// The content of the very file that was met again.
     fn digest(&self, path: &TreePath, key: &StatKey) -> Option<Digest> {
         self.warm
@@ -88,6 +97,7 @@ pub(super) async fn known<'a>(
 ) -> Result<Known<'a>, ProtectError> {
     let mut known = Known {
         warm,
+        met: Vec::new(),
         missing: HashSet::new(),
     };
     let mut digests: Vec<Digest> = manifests
@@ -98,8 +108,9 @@ pub(super) async fn known<'a>(
     digests.sort_unstable();
     digests.dedup();
     if !digests.is_empty() {
-        known.missing = world.vault.missing(digests).await?;
+        known.missing = world.vault.missing(digests.clone()).await?;
     }
+    known.met = digests;
     Ok(known)
 }
 

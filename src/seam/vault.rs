@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use healer_agent::tree::{Digest, StatKey, TreePath};
 
@@ -99,7 +100,7 @@ pub trait Vault: Send + Sync {
     }
 
     /// Makes the manifest durable, after every content it names; only then the backup exists.
-    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>>;
+    fn commit(&self, manifest: Arc<BackupManifest>) -> BoxFuture<'_, Result<(), VaultError>>;
 
     /// Reads a manifest, checking its own digest.
     fn manifest(&self, id: BackupId) -> BoxFuture<'_, Result<BackupManifest, VaultError>>;
@@ -108,9 +109,22 @@ pub trait Vault: Send + Sync {
     fn verify(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>>;
 
     /// Proves a backup that was just committed: everything is read and compared, but for contents that this process
-    /// read before and that no program can have changed since. [`Vault::verify`] makes no such exception.
-    fn confirm(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>> {
+    /// read before and that no program can have changed since. [`Vault::verify`] makes no such exception. What was
+    /// looked at during the backup is not looked at again.
+    fn confirm(
+        &self,
+        id: BackupId,
+        looked: HashSet<Digest>,
+    ) -> BoxFuture<'_, Result<(), VaultError>> {
+        drop(looked);
         self.verify(id)
+    }
+
+    /// Those of these contents that this process has read back before, and whose files are still the same. The look
+    /// begins with the call and goes on beside it.
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+        drop(digests);
+        Box::pin(std::future::ready(HashSet::new()))
     }
 
     /// Ids of all backups with a readable manifest.

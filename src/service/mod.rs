@@ -249,6 +249,7 @@ async fn hand_back_memory(clock: Arc<dyn Clock>) {
         let next_ms = clock.now().boot_ms.saturating_add(wait_ms);
         clock.sleep_until(next_ms).await;
         system::hand_back_program();
+        system::hand_back_free();
         wait = HAND_BACK.1;
     }
 }

@@ -1,8 +1,9 @@
-//! Handing back the program's pages that are not in use.
+//! Handing back memory that is not in use: pages of the program, and what the allocator keeps free.
 //!
 //! Reading configuration and stack files, migrating, setting up and healing run much code once or rarely; the kernel keeps
 //! those pages mapped, with their neighbours, and counts them as this process's. Here they are unmapped; what is still
-//! used is mapped again from the page cache when it is next touched, and nothing is lost. Data is never touched here.
+//! used is mapped again from the page cache when it is next touched, and nothing is lost. The allocator of each thread
+//! keeps what a burst needed; its whole free pages go back to the kernel. Data in use is never touched here.
 
 use std::ffi::c_void;
 
@@ -32,6 +33,20 @@ pub fn hand_back_program() {
             tracing::debug!(%error, "the pages of the program stay mapped");
         }
     }
+}
+
+/// Gives the kernel what the allocator holds free. Other allocators than glibc's are left alone.
+#[cfg_attr(
+    target_env = "gnu",
+    expect(
+        unsafe_code,
+        reason = "the allocator is C's, and asks nothing of its caller"
+    )
+)]
+pub fn hand_back_free() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no argument is a pointer, every arena is locked while it is trimmed, and only free pages are given away.
+    let _given = unsafe { libc::malloc_trim(0) };
 }
 
 /// Mappings of files that cannot be written and of which no page was changed, as `/proc/self/smaps` shows them.

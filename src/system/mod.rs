@@ -11,7 +11,7 @@ pub mod signals;
 
 pub use clock::RealClock;
 pub use cron::{CronError, CronSchedule};
-pub use memory::hand_back_program;
+pub use memory::{hand_back_free, hand_back_program};
 pub use pulse::{CronPulse, PulseError};
 pub use random::OsRandom;
 pub use signals::{Signal, Signals};

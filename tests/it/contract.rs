@@ -1,6 +1,6 @@
 //! The same cases against the real and the simulated side of the seams: production and simulation differ in nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use healer_agent::tree::{Content, Digest, EntryState, Meta, Stamp, StatKey};
@@ -99,14 +99,14 @@ async fn a_vault(vault: &dyn Vault) {
     let one = manifest(1, &[("a", first, 13), ("b", second, 6)]);
     let two = manifest(2, &[("a", first, 13), ("c", empty, 0)]);
     assert_eq!(vault.list().await.unwrap(), []);
-    vault.commit(&one).await.unwrap();
-    vault.commit(&two).await.unwrap();
+    vault.commit(Arc::new(one.clone())).await.unwrap();
+    vault.commit(Arc::new(two.clone())).await.unwrap();
     let mut listed = vault.list().await.unwrap();
     listed.sort();
     assert_eq!(listed, [one.id, two.id]);
     assert_eq!(vault.manifest(one.id).await.unwrap(), one);
     vault.verify(one.id).await.unwrap();
-    vault.confirm(two.id).await.unwrap();
+    vault.confirm(two.id, HashSet::new()).await.unwrap();
 
     vault.remove(one.id).await.unwrap();
     assert!(matches!(vault.manifest(one.id).await, Err(VaultError::Absent(id)) if id == one.id));

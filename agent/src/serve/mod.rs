@@ -146,7 +146,7 @@ impl Shared {
 
     fn take(self: &Arc<Self>, frame: Frame) {
         let Frame { id, header, body } = frame;
-        let request = match serde_json::from_slice::<Request>(&header) {
+        let request = match Request::of_header(&header) {
             Ok(request) => request,
             Err(error) => {
                 let message = format!("this is not a request: {error}");
@@ -258,7 +258,7 @@ impl Shared {
 
     fn send(&self, id: u64, answer: &Answer, body: Vec<u8>) {
         let encode = |answer: &Answer, body| {
-            let header = serde_json::to_vec(answer).ok()?;
+            let header = answer.header().ok()?;
             Frame { id, header, body }.encode().ok()
         };
         let too_long = || {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 pub use path::{PathError, Pattern, TreePath};
 
@@ -146,6 +147,14 @@ pub struct EntryState {
 /// What was found below a set of members: each path with its state, `None` where it is absent under a directory
 /// that could be read. Sorted, so equal trees give equal bytes.
 pub type Manifest = BTreeMap<TreePath, Option<EntryState>>;
+
+/// A manifest as JSON, to stand in a larger one.
+///
+/// # Errors
+/// Only when it cannot be written as JSON, which is a fault of ours.
+pub fn manifest_json(manifest: &Manifest) -> serde_json::Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(manifest)
+}
 
 /// What an action did to one path, recorded on the target when its processes were gone and before `finished`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

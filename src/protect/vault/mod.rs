@@ -188,8 +188,7 @@ impl Vault for DirVault {
         Box::new(self.shelf.hold())
     }
 
-    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>> {
-        let manifest = manifest.clone();
+    fn commit(&self, manifest: Arc<BackupManifest>) -> BoxFuture<'_, Result<(), VaultError>> {
         self.blocking(move |shelf| shelf.commit(&manifest))
     }
 
@@ -201,8 +200,19 @@ impl Vault for DirVault {
         self.blocking(move |shelf| shelf.verify(id))
     }
 
-    fn confirm(&self, id: BackupId) -> BoxFuture<'_, Result<(), VaultError>> {
-        self.blocking(move |shelf| shelf.confirm(id))
+    fn confirm(
+        &self,
+        id: BackupId,
+        looked: HashSet<Digest>,
+    ) -> BoxFuture<'_, Result<(), VaultError>> {
+        self.blocking(move |shelf| shelf.confirm(id, &looked))
+    }
+
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+        let shelf = Arc::clone(&self.shelf);
+        let look = tokio::task::spawn_blocking(move || shelf.unchanged(&digests));
+        // Without an answer everything is looked at when the backup is confirmed.
+        Box::pin(async move { look.await.unwrap_or_default() })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<BackupId>, VaultError>> {

@@ -1,6 +1,6 @@
 //! Reading back: manifests, and the contents that they name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use healer_agent::tree::Digest;
@@ -33,14 +33,19 @@ impl Shelf {
     /// As [`Shelf::verify`], but an object that this process already read back is only asked whether it is still the
     /// same file: its inode, length and change time, which no program can set. A manifest that this process wrote is
     /// read back and compared with what was written, and not taken apart.
-    pub(super) fn confirm(&self, id: BackupId) -> Result<(), VaultError> {
-        let digests: Arc<[Digest]> = if let Some(digests) = self.reread_written(id)? {
+    /// Those in `looked` were asked already, during this backup.
+    pub(super) fn confirm(&self, id: BackupId, looked: &HashSet<Digest>) -> Result<(), VaultError> {
+        let mut digests: Arc<[Digest]> = if let Some(digests) = self.reread_written(id)? {
             digests
         } else {
             let manifest = self.reread_manifest(id)?;
             let digests: BTreeSet<Digest> = manifest.digests().collect();
             digests.into_iter().collect()
         };
+        if !looked.is_empty() {
+            let left = digests.iter().filter(|digest| !looked.contains(digest));
+            digests = left.copied().collect();
+        }
         let unproven = Mutex::new(Vec::new());
         in_shares(&digests, 1024, |share| {
             let found = self.unproven(share)?;
@@ -52,6 +57,19 @@ impl Shelf {
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// Those of these that were read back before and are the same files since. An error is no answer: whoever needs
+    /// the content meets it again.
+    pub(super) fn unchanged(&self, digests: &[Digest]) -> HashSet<Digest> {
+        let Ok(unproven) = self.unproven(digests) else {
+            return HashSet::new();
+        };
+        let mut unchanged: HashSet<Digest> = digests.iter().copied().collect();
+        for digest in unproven {
+            unchanged.remove(&digest);
+        }
+        unchanged
     }
 
     /// What a manifest names, if its file reads as this process wrote it; `None`: it must be asked itself.

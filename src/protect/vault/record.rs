@@ -4,10 +4,14 @@
 //! JSON behind one line of text, so that a person can read it with nothing but a pager; a warm index is a flat list
 //! of fixed words, because it is read before each backup and is thrown away at the first doubt.
 
-use healer_agent::tree::{Digest, Stamp, StatKey, TreePath};
+use healer_agent::tree::{self, Digest, Stamp, StatKey, TreePath};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
-use crate::model::backup::BackupManifest;
-use crate::model::id::BackupId;
+use crate::model::backup::{BackupKind, BackupManifest};
+use crate::model::id::{BackupId, HealId};
+use crate::model::name::{AppName, HostName};
+use crate::model::time::Moment;
 use crate::seam::vault::WarmIndex;
 
 /// First words of a manifest; the number is the version of its form.
@@ -26,10 +30,52 @@ pub(super) const LINE_BYTES_MAX: usize = 160;
 /// # Errors
 /// Only when the value cannot be written as JSON, which is a fault of ours.
 pub(super) fn manifest_bytes(manifest: &BackupManifest) -> Result<Vec<u8>, serde_json::Error> {
-    let json = serde_json::to_vec(manifest)?;
+    let json = manifest_json(manifest)?;
     let mut bytes = format!("{MANIFEST} {} {}\n", Digest::of(&json), json.len()).into_bytes();
     bytes.extend_from_slice(&json);
     Ok(bytes)
+}
+
+/// The JSON of a manifest. Its lists of entries, which are nearly all of it, are written by the agent's crate: that one
+/// is built for speed.
+fn manifest_json(manifest: &BackupManifest) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        id: &'a BackupId,
+        kind: &'a BackupKind,
+        app: &'a AppName,
+        host: &'a HostName,
+        roots: &'a [String],
+        heal: &'a Option<HealId>,
+        taken: &'a Moment,
+        members: Box<RawValue>,
+        base: Box<RawValue>,
+        base_gaps: &'a [(TreePath, String)],
+    }
+    let BackupManifest {
+        id,
+        kind,
+        app,
+        host,
+        roots,
+        heal,
+        taken,
+        members,
+        base,
+        base_gaps,
+    } = manifest;
+    serde_json::to_vec(&Written {
+        id,
+        kind,
+        app,
+        host,
+        roots,
+        heal,
+        taken,
+        members: tree::manifest_json(members)?,
+        base: tree::manifest_json(base)?,
+        base_gaps,
+    })
 }
 
 /// Digest and length that the first line tells, and where the JSON begins.
@@ -147,7 +193,54 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use healer_agent::tree::{Content, EntryState, Meta};
+
     use super::*;
+
+    #[test]
+    fn a_manifest_is_written_as_its_type_says() {
+        let index = index();
+        let members = index.iter().map(|(path, (key, digest))| {
+            let content = Content::File {
+                size: key.size,
+                digest: Some(*digest),
+            };
+            let state = EntryState {
+                content,
+                meta: Meta {
+                    mode: key.mode & 0o7777,
+                    uid: key.uid,
+                    gid: key.gid,
+                    mtime: key.mtime,
+                    xattrs: BTreeMap::new(),
+                },
+                key: *key,
+            };
+            (path.clone(), Some(state))
+        });
+        let manifest = BackupManifest {
+            id: BackupId::from_raw(1),
+            kind: BackupKind::Heal,
+            app: "shop".parse().unwrap(),
+            host: HostName::local(),
+            roots: vec!["/srv/\"shop\"".to_owned()],
+            heal: Some(HealId::from_raw(2)),
+            taken: Moment {
+                boot_id: "b".to_owned(),
+                boot_ms: 3,
+                wall_ms: 4,
+            },
+            members: members.collect(),
+            base: BTreeMap::from([(TreePath::root(), None)]),
+            base_gaps: vec![(TreePath::root(), "it is missing".to_owned())],
+        };
+        let written = manifest_json(&manifest).unwrap();
+        assert_eq!(written, serde_json::to_vec(&manifest).unwrap());
+        let whole = manifest_bytes(&manifest).unwrap();
+        assert_eq!(manifest_of(&whole, manifest.id), Ok(manifest));
+    }
 
     fn index() -> WarmIndex {
         (0..3_u64)

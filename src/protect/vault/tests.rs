@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,7 +168,7 @@ async fn contents_come_back_byte_by_byte_and_are_stored_once() {
         }
     }
     digests.dedup();
-    vault.commit(&manifest(1, &digests)).await.unwrap();
+    vault.commit(Arc::new(manifest(1, &digests))).await.unwrap();
     vault.verify(BackupId::from_raw(1)).await.unwrap();
     assert_eq!(files_below(&temp.path().join("v/objects")).len(), 3);
     for (digest, content) in digests.iter().zip(&contents) {
@@ -234,7 +234,9 @@ fn every_torn_object_is_found_and_named_and_the_next_backup_stores_it_anew() {
     let content = b"DB_PASSWORD=secret\n".repeat(9);
     let digest = put(&shelf, &content).unwrap();
     shelf.commit(&manifest(1, &[digest])).unwrap();
-    shelf.confirm(BackupId::from_raw(1)).unwrap();
+    shelf
+        .confirm(BackupId::from_raw(1), &HashSet::new())
+        .unwrap();
     let path = object_path(temp.path(), digest);
     let whole = fs::read(&path).unwrap();
     let mut number = 2;
@@ -249,7 +251,7 @@ fn every_torn_object_is_found_and_named_and_the_next_backup_stores_it_anew() {
         ] {
             fs::write(&path, &torn).unwrap();
             for found in [
-                shelf.confirm(BackupId::from_raw(1)),
+                shelf.confirm(BackupId::from_raw(1), &HashSet::new()),
                 shelf.verify(BackupId::from_raw(1)),
             ] {
                 assert!(
@@ -265,7 +267,7 @@ fn every_torn_object_is_found_and_named_and_the_next_backup_stores_it_anew() {
     }
     fs::remove_file(&path).unwrap();
     assert!(matches!(
-        shelf.confirm(BackupId::from_raw(1)),
+        shelf.confirm(BackupId::from_raw(1), &HashSet::new()),
         Err(VaultError::Damaged(reason)) if reason.ends_with("it is missing")
     ));
 }
@@ -278,7 +280,10 @@ async fn a_damaged_object_is_never_read_to_its_end() {
         put(&vault.shelf, b"first").unwrap(),
         put(&vault.shelf, b"other").unwrap(),
     );
-    vault.commit(&manifest(1, &[digest, other])).await.unwrap();
+    vault
+        .commit(Arc::new(manifest(1, &[digest, other])))
+        .await
+        .unwrap();
     fs::copy(
         object_path(temp.path(), other),
         object_path(temp.path(), digest),

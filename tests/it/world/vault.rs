@@ -132,9 +132,10 @@ impl Vault for SimVault {
         ready(self.read(|disk| Ok(disk.contents.contains_key(&digest))))
     }
 
-    fn commit<'a>(&'a self, manifest: &'a BackupManifest) -> BoxFuture<'a, Result<(), VaultError>> {
+    fn commit(&self, manifest: Arc<BackupManifest>) -> BoxFuture<'_, Result<(), VaultError>> {
         ready(self.change("vault.commit", |disk| {
-            disk.manifests.insert(manifest.id, manifest.clone());
+            disk.manifests
+                .insert(manifest.id, Arc::unwrap_or_clone(manifest));
             Ok(())
         }))
     }
