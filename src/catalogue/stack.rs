@@ -155,10 +155,8 @@ impl Stack {
     pub fn spare(&self, asked: &mut [CheckProbes]) {
         for check in &self.checks {
             let same = |asked: &&mut CheckProbes| asked.check == check.name.as_str();
-            if let (false, Some(asked)) = (
-                check.starts_app.is_empty(),
-                asked.iter_mut().find(same),
-            ) {
+            if let (false, Some(asked)) = (check.starts_app.is_empty(), asked.iter_mut().find(same))
+            {
                 check.spare(asked);
             }
         }

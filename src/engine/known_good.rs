@@ -196,7 +196,11 @@ pub(super) async fn settings(desk: &mut Desk) {
         .known_settings
         .as_ref()
         .is_some_and(|(known, _)| *known == id);
-    let compares = desk.stack.checks.iter().any(Check::compares_with_known_good);
+    let compares = desk
+        .stack
+        .checks
+        .iter()
+        .any(Check::compares_with_known_good);
     if is_known || !compares {
         return;
     }

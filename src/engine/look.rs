@@ -69,8 +69,7 @@ fn starting(desk: &Desk) -> Starting {
         .is_some();
     let stopped = held || desk.shared.observing().is_some();
     let mode = desk.mode().min(desk.app.policy.max_mode);
-    let could_follow =
-        mode != HealingMode::Manual || desk.approvals.iter().any(granted);
+    let could_follow = mode != HealingMode::Manual || desk.approvals.iter().any(granted);
     if desk.heals.iter().any(asked_for) || (could_follow && !stopped) {
         Starting::Allowed
     } else {
@@ -143,17 +142,13 @@ async fn make(
     let none = BTreeMap::new();
     let asked_with = Asked {
         starting,
-        known: desk.known_settings.as_ref().map_or(&none, |(_, known)| known),
+        known: desk
+            .known_settings
+            .as_ref()
+            .map_or(&none, |(_, known)| known),
         timeout,
     };
-    let round = observe::round(
-        &desk.world,
-        &desk.app,
-        &desk.stack,
-        &choice,
-        &asked_with,
-    )
-    .await;
+    let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, &asked_with).await;
     let took = Duration::from_millis(u64::try_from(desk.now().boot_ms - now.boot_ms).unwrap_or(0));
     desk.metrics.round_ended(
         if round.is_ok() {

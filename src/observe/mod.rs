@@ -87,7 +87,9 @@ pub async fn round(
 
 /// Adds what a file said in healthy days to a probe that asks what has changed since.
 fn compare(probe: &mut serde_json::Value, known: &BTreeMap<String, KnownSettings>) {
-    let Some(params) = probe.get_mut("php_constants").and_then(|params| params.as_object_mut())
+    let Some(params) = probe
+        .get_mut("php_constants")
+        .and_then(|params| params.as_object_mut())
     else {
         return;
     };

@@ -168,7 +168,7 @@ pub const KINDS: &[Kind] = &[
             ("checked", FactType::Int),
             ("missing", FactType::ListOfText), // at most 50
             ("empty", FactType::ListOfText),   // at most 50
-            ("broken", FactType::ListOfText),  // breaks off in the middle, or holds no PHP; at most 50
+            ("broken", FactType::ListOfText), // breaks off in the middle, or holds no PHP; at most 50
             ("complete", FactType::Bool),
         ],
     },
