@@ -1,6 +1,7 @@
 //! A check: named probes, and ordered rules that turn their facts into a result.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use healer_agent::probe::spec::{self, FactType};
@@ -8,11 +9,12 @@ use healer_agent::protocol::{CheckFacts, CheckProbes};
 use serde_json::Value as Json;
 
 use super::fact::{APP_FACTS, FactPath, RESERVED, Scope, escape, type_of};
-use super::fields::Fields;
+use super::fields::{Fields, did_you_mean};
 use super::predicate::{self, Predicate};
 use super::source::{At, Errors, Key, Node, Value};
 use super::template::{FillError, Template, fill_json, json_names};
 use super::truth::Truth;
+use crate::model::Fact;
 use crate::model::app::App;
 use crate::model::check::CheckResult;
 use crate::model::name::{ActionName, CheckName};
@@ -35,6 +37,9 @@ pub struct Check {
     /// Surely false: there is nothing to check, and no result.
     pub applies: Option<Predicate>,
     pub probes: Probes,
+    /// Probes that start the application to see what becomes of it: whatever it does when it is started, it does then.
+    /// They are left out while nothing could follow from what they find.
+    pub starts_app: BTreeSet<String>,
     pub rules: Vec<Rule>,
     pub suggested_fix: Option<String>,
     /// Actions in the author's order; `None`: not said, so that names and texts may match; empty: a person must.
@@ -233,6 +238,7 @@ impl Check {
         let every = fields.duration("every", errors);
         let probe_nodes = fields.entries("probes", errors);
         let probes = Probes::parse(probe_nodes, &format!("{path}.probes"), errors);
+        let starts_app = starts_app(&mut fields, &probes, errors);
         let types = |path: &FactPath| probes.type_of(path);
         let applies = match fields.take("applies") {
             Some(node) => predicate::parse(node, &format!("{path}.applies"), &types, errors),
@@ -284,11 +290,41 @@ impl Check {
             every,
             applies,
             probes,
+            starts_app,
             rules,
             suggested_fix,
             remedies,
             at,
         })
+    }
+
+    /// Does it compare the present with the known-good snapshot? What it finds is no illness: if it kept the application
+    /// from being called healthy, the snapshot could never move on.
+    pub fn compares_with_known_good(&self) -> bool {
+        self.probes.0.values().any(|probe| {
+            probe.kind.name == "php_constants" && probe.params.get("unchanged").is_some()
+        })
+    }
+
+    /// Takes the probes that start the application out of what is asked.
+    pub fn spare(&self, asked: &mut CheckProbes) {
+        asked
+            .probes
+            .retain(|name, _| !self.starts_app.contains(name));
+    }
+
+    /// Everything that a probe which was left out would tell is absent: `found = { exists = false }` holds of it.
+    fn with_spared<'a>(&self, facts: &'a CheckFacts) -> Cow<'a, CheckFacts> {
+        let mut facts = Cow::Borrowed(facts);
+        for name in &self.starts_app {
+            if let (false, Some(probe)) = (facts.probes.contains_key(name), self.probes.0.get(name))
+            {
+                let absent = |(name, _): &(&str, FactType)| ((*name).to_owned(), Fact::Absent);
+                let all = probe.kind.facts.iter().map(absent).collect();
+                facts.to_mut().probes.insert(name.clone(), all);
+            }
+        }
+        facts
     }
 
     /// Its probes for one application; `None` when it surely does not apply there.
@@ -326,6 +362,7 @@ impl Check {
         app: &App,
         defaults: &BTreeMap<String, String>,
     ) -> Option<CheckResult> {
+        let facts = &*self.with_spared(facts);
         let scope = Scope {
             app: Some(app),
             defaults: Some(defaults),
@@ -404,6 +441,23 @@ impl Check {
         result.message = format!("could not be determined: {why}");
         Some(result)
     }
+}
+
+/// The probes that the author says start the application.
+fn starts_app(fields: &mut Fields<'_>, probes: &Probes, errors: &mut Errors) -> BTreeSet<String> {
+    let texts = fields.texts("starts_app", errors).unwrap_or_default();
+    for (name, at) in &texts {
+        if !probes.0.contains_key(*name) {
+            let known = probes.0.keys().map(String::as_str);
+            errors.push(
+                at,
+                &fields.key("starts_app"),
+                format!("there is no probe `{name}` here"),
+                did_you_mean(name, known),
+            );
+        }
+    }
+    texts.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 impl Rule {

@@ -151,6 +151,17 @@ impl Stack {
             .collect()
     }
 
+    /// Takes out of a round whatever would start the application.
+    pub fn spare(&self, asked: &mut [CheckProbes]) {
+        for check in &self.checks {
+            let same = |asked: &&mut CheckProbes| asked.check == check.name.as_str();
+            if let (false, Some(asked)) = (check.starts_app.is_empty(), asked.iter_mut().find(same))
+            {
+                check.spare(asked);
+            }
+        }
+    }
+
     /// The results of one round, in file order.
     ///
     /// `which` must be the choice that [`Stack::probes`] was asked with. A check that was asked and not answered is

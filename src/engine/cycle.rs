@@ -11,6 +11,7 @@ use super::look::{self, Unseen, Which};
 use super::shared::Shared;
 use super::who::{self, WhoError};
 use super::{admit, forget, known_good, proposals, recover, schedule};
+use crate::catalogue::Check;
 use crate::decide;
 use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
@@ -168,7 +169,14 @@ pub(super) async fn seen(
         },
         &now,
     );
-    let healthy = whole.results.iter().all(|result| !result.status.is_bad());
+    let compares = |check: &CheckName| {
+        let check = desk.stack.check(check);
+        check.is_some_and(Check::compares_with_known_good)
+    };
+    let healthy = whole
+        .results
+        .iter()
+        .all(|result| !result.status.is_bad() || compares(&result.check));
     desk.healthy_since = if healthy {
         desk.healthy_since.take().or_else(|| Some(now.clone()))
     } else {

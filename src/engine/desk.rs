@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use healer_agent::probe::known::KnownSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -15,6 +16,7 @@ use crate::decide::incident::Blind;
 use crate::guard::breaker::By;
 use crate::model::app::App;
 use crate::model::approval::{Approval, ApprovalState};
+use crate::model::backup::BackupManifest;
 use crate::model::breaker::{Breaker, BreakerState};
 use crate::model::check::Round;
 use crate::model::heal::{Event, Heal, Origin};
@@ -137,6 +139,10 @@ pub struct Desk {
     pub found_late: BTreeMap<HealId, Moment>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
+    /// What its files said, for checks that compare with it.
+    pub known_settings: Option<(BackupId, BTreeMap<String, KnownSettings>)>,
+    /// A snapshot of something else than the known-good one, and when it was first seen.
+    pub known_good_seen: Option<(BackupManifest, Moment)>,
     /// When checks with a period of their own were last asked.
     pub asked_at: BTreeMap<CheckName, Moment>,
     /// When a snapshot was last considered.

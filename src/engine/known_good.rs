@@ -4,6 +4,7 @@ use healer_agent::protocol::{WriteKind, WriteMember};
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
+use crate::catalogue::Check;
 use crate::model::action::{RaiseHook, ResolvedAction};
 use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::BackupId;
@@ -111,11 +112,22 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
             return Ok(());
         }
     };
-    if let Some(known) = known
-        && protect::same_contents(&known, backup.manifest())
-    {
-        discard(desk, backup.id()).await;
-        return Ok(());
+    if let Some(known) = known {
+        let is = |other: &BackupManifest| protect::same_contents(other, backup.manifest());
+        if is(&known) {
+            desk.known_good_seen = None;
+            discard(desk, backup.id()).await;
+            return Ok(());
+        }
+        // Well for long enough is not enough: it must have been well for so long with what is there now.
+        let seen = desk.known_good_seen.take().filter(|(seen, _)| is(seen));
+        let has_lasted = seen.as_ref().is_some_and(|(_, at)| now.is_past(at, wait));
+        if !has_lasted {
+            let first = || (backup.manifest().clone(), now.clone());
+            desk.known_good_seen = Some(seen.unwrap_or_else(first));
+            discard(desk, backup.id()).await;
+            return Ok(());
+        }
     }
     let id = backup.id();
     let changes = desk
@@ -172,6 +184,33 @@ async fn sound_snapshot(
         members.retain(|member| !names.contains(&member.pattern.to_string()));
     }
     Ok(None)
+}
+
+/// What the snapshot's files said, as digests, where a check compares the present with it. Read once per snapshot. What
+/// cannot be read is not compared, and tried again with the next look.
+pub(super) async fn settings(desk: &mut Desk) {
+    let Some(id) = desk.known_good else {
+        return;
+    };
+    let is_known = desk
+        .known_settings
+        .as_ref()
+        .is_some_and(|(known, _)| *known == id);
+    let compares = desk
+        .stack
+        .checks
+        .iter()
+        .any(Check::compares_with_known_good);
+    if is_known || !compares {
+        return;
+    }
+    match protect::known_settings(&desk.world, id).await {
+        Ok(known) => desk.known_settings = Some((id, known)),
+        Err(error) => {
+            desk.known_settings = None;
+            tracing::warn!(app = %desk.app.name, reason = %error, "the known-good snapshot could not be read");
+        }
+    }
 }
 
 /// A snapshot that nobody needs.

@@ -1,13 +1,17 @@
 //! Which checks a round asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::Desk;
+use super::known_good;
 use crate::catalogue::Check;
+use crate::model::approval::{Approval, ApprovalState};
 use crate::model::check::Round;
+use crate::model::heal::{Heal, Origin};
 use crate::model::incident::IncidentState;
 use crate::model::name::CheckName;
-use crate::observe::{self, ObserveError};
+use crate::model::word::HealingMode;
+use crate::observe::{self, Asked, ObserveError, Starting};
 use crate::seam::HostError;
 use crate::telemetry::metrics::Success;
 use crate::telemetry::redact;
@@ -54,6 +58,25 @@ impl From<ObserveError> for Unseen {
     }
 }
 
+/// May a look by the clock start the application? What it does when it is started may write; so only where an action
+/// could follow: not under a hold, in MANUAL only for what a person has approved. What a person asked for, he asked for.
+fn starting(desk: &Desk) -> Starting {
+    let asked_for = |heal: &Heal| !heal.state.is_end() && heal.origin != Origin::Unattended;
+    let granted = |approval: &Approval| approval.state == ApprovalState::Granted;
+    let held = desk
+        .shared
+        .held(&desk.app.name, &desk.app.host, &desk.now())
+        .is_some();
+    let stopped = held || desk.shared.observing().is_some();
+    let mode = desk.mode().min(desk.app.policy.max_mode);
+    let could_follow = mode != HealingMode::Manual || desk.approvals.iter().any(granted);
+    if desk.heals.iter().any(asked_for) || (could_follow && !stopped) {
+        Starting::Allowed
+    } else {
+        Starting::Spared
+    }
+}
+
 /// Makes a round of these checks, and notes when the expensive ones were asked.
 ///
 /// # Errors
@@ -61,6 +84,26 @@ impl From<ObserveError> for Unseen {
 pub(super) async fn round(
     desk: &mut Desk,
     which: Which<'_>,
+) -> Result<(Round, BTreeSet<CheckName>), Unseen> {
+    let starting = starting(desk);
+    make(desk, which, starting).await
+}
+
+/// As [`round`], when a person asks.
+///
+/// # Errors
+/// As [`round`].
+pub(super) async fn for_person(
+    desk: &mut Desk,
+    which: Which<'_>,
+) -> Result<(Round, BTreeSet<CheckName>), Unseen> {
+    make(desk, which, Starting::Allowed).await
+}
+
+async fn make(
+    desk: &mut Desk,
+    which: Which<'_>,
+    starting: Starting,
 ) -> Result<(Round, BTreeSet<CheckName>), Unseen> {
     let now = desk.now();
     let periods = desk.check_every.clone();
@@ -95,7 +138,17 @@ pub(super) async fn round(
         .map(|check| check.name.clone())
         .collect();
     let choice = |check: &Check| asked.contains(&check.name);
-    let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, timeout).await;
+    known_good::settings(desk).await;
+    let none = BTreeMap::new();
+    let asked_with = Asked {
+        starting,
+        known: desk
+            .known_settings
+            .as_ref()
+            .map_or(&none, |(_, known)| known),
+        timeout,
+    };
+    let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, &asked_with).await;
     let took = Duration::from_millis(u64::try_from(desk.now().boot_ms - now.boot_ms).unwrap_or(0));
     desk.metrics.round_ended(
         if round.is_ok() {

@@ -457,6 +457,8 @@ impl Seat {
             known_good,
             asked_at: BTreeMap::new(),
             known_good_checked: None,
+            known_settings: None,
+            known_good_seen: None,
             last_turn: None,
             cleared: std::collections::BTreeSet::new(),
             forgotten: std::collections::BTreeSet::new(),

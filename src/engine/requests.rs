@@ -199,7 +199,7 @@ fn by_person(desk: &Desk, person: &Person, now: &Moment) -> Changes {
 
 /// A round now: the same path as one by the clock.
 async fn diagnose(desk: &mut Desk) -> Done<()> {
-    match look::round(desk, Which::Cheap).await {
+    match look::for_person(desk, Which::Cheap).await {
         Ok((round, asked)) => Ok(cycle::seen(desk, round, &asked).await?),
         Err(error) => Err(Stop::Refused(OpError::new(
             OpErrorKind::Unavailable,

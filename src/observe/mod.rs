@@ -2,14 +2,32 @@
 //!
 //! It decides nothing and stores nothing. A host that cannot be seen is told as such; it never makes a check bad.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use healer_agent::probe::known::KnownSettings;
 use healer_agent::protocol::{Answer, Request};
 
 use crate::catalogue::{Check, Stack};
 use crate::model::app::App;
 use crate::model::check::Round;
 use crate::seam::{Call, HostError, Lane, Login, World};
+
+/// May a round start the application to see what becomes of it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starting {
+    Allowed,
+    Spared,
+}
+
+/// What a round rests on besides the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub starting: Starting,
+    /// What the files of the known-good snapshot said, by path, for checks that compare with it.
+    pub known: &'a BTreeMap<String, KnownSettings>,
+    pub timeout: Duration,
+}
 
 /// Why there is no round.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,13 +47,21 @@ pub async fn round(
     app: &App,
     stack: &Stack,
     which: &(dyn Fn(&Check) -> bool + Sync),
-    timeout: Duration,
+    asked: &Asked<'_>,
 ) -> Result<Round, ObserveError> {
     let host = world
         .hosts
         .get(&app.host)
         .ok_or_else(|| ObserveError::NoHost(app.host.to_string()))?;
-    let checks = stack.probes(app, which);
+    let mut checks = stack.probes(app, which);
+    if asked.starting == Starting::Spared {
+        stack.spare(&mut checks);
+    }
+    checks
+        .iter_mut()
+        .flat_map(|check| check.probes.values_mut())
+        .for_each(|probe| compare(probe, asked.known));
+    let timeout = asked.timeout;
     // The agent gives up a little before we do, so that what it has found arrives.
     let deadline_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let call = Call {
@@ -57,4 +83,21 @@ pub async fn round(
     };
     let results = stack.evaluate(app, which, &checks);
     Ok(Round { results, roots })
+}
+
+/// Adds what a file said in healthy days to a probe that asks what has changed since.
+fn compare(probe: &mut serde_json::Value, known: &BTreeMap<String, KnownSettings>) {
+    let Some(params) = probe
+        .get_mut("php_constants")
+        .and_then(|params| params.as_object_mut())
+    else {
+        return;
+    };
+    let path = params.get("path").and_then(|path| path.as_str());
+    let known = path.and_then(|path| known.get(path));
+    if let (true, Some(known)) = (params.contains_key("unchanged"), known)
+        && let Ok(known) = serde_json::to_value(known)
+    {
+        params.insert("known".to_owned(), known);
+    }
 }

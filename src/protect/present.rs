@@ -1,8 +1,9 @@
 //! Looking again: proving a stored backup anew, the present with contents' digests, and what differs from a backup.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use healer_agent::probe::known::KnownSettings;
 use healer_agent::protocol::WriteMember;
 use healer_agent::tree::{Content, Effect, EffectSource, EntryState, Manifest, Pattern, TreePath};
 
@@ -200,6 +201,29 @@ pub async fn differs_from_known_good(
         }
     }
     Ok(false)
+}
+
+/// What the files of a known-good snapshot said, as digests, by path. So far only of `wp-config.php`.
+///
+/// # Errors
+/// When the vault does not give a content.
+pub async fn known_settings(
+    world: &World,
+    id: BackupId,
+) -> Result<BTreeMap<String, KnownSettings>, ProtectError> {
+    let manifest = world.vault.manifest(id).await?;
+    let mut known = BTreeMap::new();
+    for (path, entry) in &manifest.members {
+        let Some(digest) = digest_of(entry.as_ref()) else {
+            continue;
+        };
+        if Dialect::of(&name_of(path), true) == Dialect::WpConfig {
+            let text = read_whole(world, digest).await?;
+            let settings = KnownSettings::of_php(&text, &id.to_string());
+            known.insert(path.to_string(), settings);
+        }
+    }
+    Ok(known)
 }
 
 /// Members of a new snapshot that are no config texts any more, judged beside the newest one that there is.

@@ -184,7 +184,7 @@ fn fit(items: &[String]) -> Result<(), String> {
 }
 
 /// Looks for a smallest set to leave out, beginning with what was known before, then the suspects. `starts` says whether
-/// it starts without these.
+/// it starts without these. Nobody is named on one look: a start that failed by chance contradicts itself at the second.
 fn search(
     items: &[String],
     suspects: &[String],
@@ -203,8 +203,11 @@ fn search(
             clash: known.clash.clone(),
         });
     }
-    if items.is_empty() || !starts(items)? {
-        return Ok(Answer::NeverStarts);
+    if items.is_empty() {
+        return again(starts, &[], false).map(|()| Answer::NeverStarts);
+    }
+    if !starts(items)? {
+        return again(starts, items, false).map(|()| Answer::NeverStarts);
     }
     // The latest suspect first, then all of them, then everybody.
     let named: Vec<String> = suspects
@@ -222,21 +225,64 @@ fn search(
     let leave_out = smallest(from, starts)?;
     let mut clash = leave_out.clone();
     if let [one] = leave_out.as_slice() {
-        let others: Vec<String> = items.iter().filter(|item| *item != one).cloned().collect();
+        let others = without(items, &[one]);
         // Alone with nobody it could clash with?
         if !others.is_empty() && starts(&others)? {
             let partners = smallest(others.clone(), &mut |with: &[String]| {
-                let out: Vec<String> = others
-                    .iter()
-                    .filter(|other| !with.contains(other))
-                    .cloned()
-                    .collect();
-                starts(&out).map(|starts| !starts)
+                let with: Vec<&String> = with.iter().collect();
+                starts(&without(&others, &with)).map(|starts| !starts)
             })?;
             clash.extend(partners);
         }
     }
+    confirm(items, &leave_out, &clash, starts)?;
     Ok(Answer::Culprits { leave_out, clash })
+}
+
+/// The second look: with it, it fails; without it, it starts; no member of it can be spared, and whoever is named beside
+/// it is needed for the clash.
+fn confirm(
+    items: &[String],
+    leave_out: &[String],
+    clash: &[String],
+    starts: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
+) -> Result<(), Undecided> {
+    again(starts, &[], false)?;
+    again(starts, leave_out, true)?;
+    if leave_out.len() > 1 {
+        for spared in leave_out {
+            again(starts, &without(leave_out, &[spared]), false)?;
+        }
+        return Ok(());
+    }
+    // A partner is one without which the other starts.
+    if clash.len() < items.len() {
+        let together: Vec<&String> = clash.iter().collect();
+        again(starts, &without(items, &together), false)?;
+    }
+    for partner in clash.iter().filter(|part| !leave_out.contains(part)) {
+        let others: Vec<&String> = clash.iter().filter(|part| *part != partner).collect();
+        again(starts, &without(items, &others), true)?;
+    }
+    Ok(())
+}
+
+fn without(items: &[String], others: &[&String]) -> Vec<String> {
+    let left = items.iter().filter(|item| !others.contains(item));
+    left.cloned().collect()
+}
+
+/// Asks what was asked before, and takes no other answer.
+fn again(
+    starts: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
+    left_out: &[String],
+    want: bool,
+) -> Result<(), Undecided> {
+    if starts(left_out)? == want {
+        return Ok(());
+    }
+    let why = "what keeps it from starting comes and goes: it did not do the same twice";
+    Err(Undecided(why.to_owned()))
 }
 
 /// A set for which `holds`, from which no single member can be spared. It holds for `set` to begin with.

@@ -45,7 +45,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &[],
             &[&["p17"][..]],
             culprits(&["p17"], &["p17"]),
-            14,
+            17,
         ),
         (
             "one, and the log says which",
@@ -53,7 +53,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &["p17"],
             &[&["p17"]],
             culprits(&["p17"], &["p17"]),
-            4,
+            7,
         ),
         (
             "one, and the log blames another",
@@ -61,7 +61,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &["p03"],
             &[&["p17"]],
             culprits(&["p17"], &["p17"]),
-            16,
+            19,
         ),
         (
             "the log names one that is not active",
@@ -69,7 +69,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &["gone"],
             &[&["p01"]],
             culprits(&["p01"], &["p01"]),
-            8,
+            11,
         ),
         (
             "a pair of thirty",
@@ -77,7 +77,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &["p20"],
             &[&["p04", "p20"]],
             culprits(&["p20"], &["p20", "p04"]),
-            16,
+            20,
         ),
         (
             "a pair, and nobody says which",
@@ -85,7 +85,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &[],
             &[&["p04", "p20"]],
             culprits(&["p04"], &["p04", "p20"]),
-            26,
+            30,
         ),
         (
             "two that fail each for itself",
@@ -93,7 +93,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &[],
             &[&["p01"], &["p06"]],
             culprits(&["p01", "p06"], &["p01", "p06"]),
-            30,
+            34,
         ),
         (
             "the only one",
@@ -101,10 +101,10 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
             &[],
             &[&["p00"]],
             culprits(&["p00"], &["p00"]),
-            2,
+            4,
         ),
-        ("it is none of them", 5, &[], &[&[]], Answer::NeverStarts, 2),
-        ("there are none", 0, &[], &[&[]], Answer::NeverStarts, 1),
+        ("it is none of them", 5, &[], &[&[]], Answer::NeverStarts, 3),
+        ("there are none", 0, &[], &[&[]], Answer::NeverStarts, 2),
     ] {
         let (answer, runs) = searched(&names(count), suspects, clashes);
         assert_eq!(answer, want, "{case}");
@@ -131,14 +131,14 @@ fn what_was_known_is_asked_again_and_not_believed() {
             30,
             "p07",
             culprits(&["p07"], &["p07"]),
-            17,
+            20,
         ),
         (
             "its partner is gone",
             10,
             "p04",
             culprits(&["p04"], &["p04"]),
-            12,
+            15,
         ),
     ] {
         let mut runs = 0;
@@ -162,6 +162,47 @@ fn what_cannot_be_decided_is_not_half_decided() {
         Ok(left_out.iter().any(|out| out == "p05"))
     });
     assert_eq!(answer, Err(Undecided("out of time".to_owned())));
+}
+
+/// One start among all fails, or works, by chance: whichever it is, it costs nobody his place.
+#[test]
+fn one_answer_that_came_by_chance_names_nobody() {
+    // Of a pair either one may be the one to leave out.
+    let named = |answer: &Answer| match answer {
+        Answer::Starts => Some(BTreeSet::new()),
+        Answer::NeverStarts => None,
+        Answer::Culprits { clash, .. } => Some(clash.iter().cloned().collect::<BTreeSet<_>>()),
+    };
+    for (case, clashes) in [
+        ("nothing is wrong", &[][..]),
+        ("one", &[&["p05"][..]][..]),
+        ("a pair", &[&["p02", "p06"]]),
+        ("two of their own", &[&["p01"], &["p06"]]),
+    ] {
+        let items = names(8);
+        let (right, runs) = searched(&items, &[], clashes);
+        for odd in 0..runs {
+            let mut run = 0;
+            let answer = search(&items, &[], None, &mut |left_out| {
+                run += 1;
+                let fails = clashes.iter().any(|clash| {
+                    clash
+                        .iter()
+                        .all(|part| !left_out.iter().any(|out| out == part))
+                });
+                Ok(fails == (run == odd + 1))
+            });
+            match &answer {
+                Err(Undecided(why)) => assert!(why.contains("comes and goes"), "{case}: {why}"),
+                // Where the odd one was the first look, nothing more need be asked.
+                Ok(Answer::Starts) => assert_eq!(odd, 0, "{case}"),
+                Ok(other) => {
+                    let case = format!("{case}, the odd one is start {odd}: {other:?}");
+                    assert_eq!(named(other), named(&right), "{case}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

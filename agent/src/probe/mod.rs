@@ -31,6 +31,7 @@ mod http;
 mod http_text;
 mod http_url;
 mod json;
+pub mod known;
 mod log;
 #[expect(
     clippy::wildcard_enum_match_arm,

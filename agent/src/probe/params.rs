@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::known::KnownSettings;
+
 /// The longest search that a stack file can ask for; a round ends it in any case.
 pub(super) const WITHIN_MAX: Duration = Duration::from_mins(2);
 
@@ -45,6 +47,12 @@ pub struct PhpConstantsProbe {
     /// A value that is a Unix time.
     #[serde(default)]
     pub time_of: Option<String>,
+    /// Those whose values should be as they were when the application was well.
+    #[serde(default)]
+    pub unchanged: Vec<String>,
+    /// What they were. The daemon adds it from its snapshot; no stack file can say it.
+    #[serde(default)]
+    pub known: Option<KnownSettings>,
 }
 
 /// Parameters of [`super::spec::Probe::Bisect`].

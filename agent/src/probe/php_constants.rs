@@ -92,6 +92,14 @@ fn facts(text: &PhpText, asked: &PhpConstantsProbe, now_ms: i64) -> Found {
         .with("keys", text.values.keys().cloned().collect::<Vec<String>>())
         .with("missing", missing)
         .with("blank", blank)
+        .with("compared", asked.known.is_some())
+        .with(
+            "changed",
+            asked
+                .known
+                .as_ref()
+                .map_or_else(Vec::new, |known| known.changed(text, &asked.unchanged)),
+        )
         .with("loads", loads.map_or(Fact::Absent, Fact::Bool))
         // A time that is still to come has no age.
         .with(
@@ -130,6 +138,7 @@ fn facts(text: &PhpText, asked: &PhpConstantsProbe, now_ms: i64) -> Found {
 
 #[cfg(test)]
 mod tests {
+    use super::super::known::KnownSettings;
     use super::*;
 
     const CONFIG: &str = include_str!("../../../tests/fixtures/wordpress/wp-config.php");
@@ -145,6 +154,8 @@ mod tests {
             ],
             loads: Some("wp-settings.php".to_owned()),
             time_of: Some("$upgrading".to_owned()),
+            unchanged: vec!["AUTH_KEY".to_owned(), "DB_HOST".to_owned()],
+            known: None,
         }
     }
 
@@ -186,6 +197,28 @@ mod tests {
         };
         assert!(matches!(values["WP_DEBUG"], Fact::Unknown(_)));
         assert_eq!(values["DB_NAME"], Fact::Secret { length: 1 });
+    }
+
+    #[test]
+    fn what_has_another_value_than_in_healthy_days_is_named_and_not_shown() {
+        assert_eq!(of(CONFIG).facts["compared"], Fact::Bool(false));
+        let asked = PhpConstantsProbe {
+            known: Some(KnownSettings::of_php(CONFIG.as_bytes(), "salt")),
+            ..asked()
+        };
+        for (case, text, want) in [
+            ("unchanged", CONFIG.to_owned(), vec![]),
+            (
+                "one key",
+                CONFIG.replace("k3}q#eW0", "somebody"),
+                vec!["AUTH_KEY"],
+            ),
+        ] {
+            let found = facts(&php_text::read(text.as_bytes()), &asked, 0);
+            assert_eq!(found.facts["compared"], Fact::Bool(true), "{case}");
+            assert_eq!(found.facts["changed"], Fact::from(want), "{case}");
+            assert!(!format!("{:?}", found.facts).contains("somebody"), "{case}");
+        }
     }
 
     #[test]

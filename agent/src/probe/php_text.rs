@@ -60,6 +60,12 @@ struct Token {
     at: usize,
 }
 
+/// Does a file surely break off, whatever it defines?
+pub(super) fn breaks_off(text: &[u8]) -> bool {
+    let (tokens, torn) = Lexer { text, at: 0 }.tokens();
+    torn.or_else(|| unbalanced(&tokens)).is_some()
+}
+
 /// Reads a file.
 pub(super) fn read(text: &[u8]) -> PhpText {
     let (tokens, torn) = Lexer { text, at: 0 }.tokens();

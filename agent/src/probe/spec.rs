@@ -156,6 +156,8 @@ pub const KINDS: &[Kind] = &[
             ("missing", FactType::ListOfText), // of `need`: nowhere in it, and it includes no other file
             ("blank", FactType::ListOfText),   // of `need`: there and empty
             ("loads", FactType::Bool),         // does it include the file of that ending
+            ("compared", FactType::Bool), // is there a snapshot from healthy days to compare with
+            ("changed", FactType::ListOfText), // of `unchanged`: there with another plain value than in that snapshot
             ("time_age", FactType::Millis), // since the Unix time in the value `time_of`; absent: no plain number
         ],
     },
@@ -166,6 +168,7 @@ pub const KINDS: &[Kind] = &[
             ("checked", FactType::Int),
             ("missing", FactType::ListOfText), // at most 50
             ("empty", FactType::ListOfText),   // at most 50
+            ("broken", FactType::ListOfText), // breaks off in the middle, or holds no PHP; at most 50
             ("complete", FactType::Bool),
         ],
     },

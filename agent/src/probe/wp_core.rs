@@ -2,13 +2,16 @@
 //!
 //! `wp-settings.php` and `wp-admin/includes/admin.php` name the files that every page loads; together with a few that no
 //! version has done without they are a list that fits the installed version and needs no network. Contents are not
-//! compared: a file that was changed is not found here, only one that is missing or empty.
+//! compared with anything: a file that was changed is not found here, only one that is missing, empty, or no longer whole
+//! PHP. Reading some ten megabytes is not done twice: what was whole is whole until its times change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Statx};
 
 use super::Context;
+use super::deadline::wall_now_ms;
 use super::found::{Found, cut};
 use super::php_text::{self, Value};
 use super::place::{is_absent, reason, stat};
@@ -43,6 +46,16 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const NAMES_MAX: usize = 5_000;
 const SHOWN_MAX: usize = 50;
 const VERSION_BYTES_MAX: usize = 50;
+/// Some ten installations of one user.
+const REMEMBERED_MAX: usize = 8_000;
+/// A file that changed this lately may change again within the same tick of its clock.
+const SETTLED_MS: i64 = 2_000;
+
+/// Which state of a file it was: device, inode, size, and time of the last change in seconds and nanoseconds.
+type Seen = (u32, u32, u64, u64, i64, u32);
+
+/// Whether files that were read broke off.
+static REMEMBERED: Mutex<BTreeMap<Seen, bool>> = Mutex::new(BTreeMap::new());
 
 pub(super) fn probe(context: &Context, folder: &str) -> Found {
     let unknown = |why: &str| Found::unknown("wp_core", why);
@@ -69,7 +82,7 @@ pub(super) fn probe(context: &Context, folder: &str) -> Found {
             Ok(text) => names.extend(named(&text.unwrap_or_default())),
         }
     }
-    let (mut missing, mut empty) = (Vec::new(), Vec::new());
+    let (mut missing, mut empty, mut broken) = (Vec::new(), Vec::new(), Vec::new());
     let mut checked = 0_usize;
     for name in names.iter().take(NAMES_MAX) {
         if context.stopped() {
@@ -79,27 +92,62 @@ pub(super) fn probe(context: &Context, folder: &str) -> Found {
             continue;
         };
         checked += 1;
-        let size = context
-            .place
-            .open_at(&path, OFlags::PATH)
-            .and_then(stat)
-            .map(|stat| stat.stx_size);
-        match size {
-            Ok(0) => empty.push(name.clone()),
-            Ok(_) => {}
+        let found = context.place.open_at(&path, OFlags::PATH).and_then(stat);
+        match found {
+            Ok(stat) if stat.stx_size == 0 => empty.push(name.clone()),
+            Ok(stat) => match breaks_off(context, &path, &stat) {
+                Ok(true) => broken.push(name.clone()),
+                Ok(false) => {}
+                Err(why) => return unknown(&format!("{path}: {why}")),
+            },
             Err(errno) if is_absent(errno) => missing.push(name.clone()),
             Err(errno) => return unknown(&format!("{path}: {}", reason(errno))),
         }
     }
-    let complete = missing.is_empty() && empty.is_empty();
+    let complete = missing.is_empty() && empty.is_empty() && broken.is_empty();
     missing.truncate(SHOWN_MAX);
     empty.truncate(SHOWN_MAX);
+    broken.truncate(SHOWN_MAX);
     Found::absent("wp_core")
         .with("version", version)
         .with("checked", checked)
         .with("missing", missing)
         .with("empty", empty)
+        .with("broken", broken)
         .with("complete", complete)
+}
+
+/// Is it no longer whole PHP? What is larger than any file of WordPress, or no file, is not judged.
+fn breaks_off(context: &Context, path: &TreePath, stat: &Statx) -> Result<bool, String> {
+    let seen = (
+        stat.stx_dev_major,
+        stat.stx_dev_minor,
+        stat.stx_ino,
+        stat.stx_size,
+        stat.stx_ctime.tv_sec,
+        stat.stx_ctime.tv_nsec,
+    );
+    let known = REMEMBERED.lock().ok();
+    if let Some(broken) = known.and_then(|known| known.get(&seen).copied()) {
+        return Ok(broken);
+    }
+    let broken = match context.place.read(path, FILE_BYTES_MAX) {
+        Ok(Some(text)) => php_text::breaks_off(&text),
+        Ok(None) => false,
+        // Gone since it was looked at a moment ago: the next look says so.
+        Err(errno) if is_absent(errno) => return Err("it has just changed".to_owned()),
+        Err(errno) => return Err(reason(errno)),
+    };
+    let age = wall_now_ms().saturating_sub(stat.stx_ctime.tv_sec.saturating_mul(1_000));
+    if age > SETTLED_MS
+        && let Ok(mut remembered) = REMEMBERED.lock()
+    {
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(seen, broken);
+    }
+    Ok(broken)
 }
 
 fn below(folder: &TreePath, name: &str) -> Option<TreePath> {

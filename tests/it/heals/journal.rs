@@ -110,6 +110,20 @@ impl Journal {
             .expect("the store can be read")
     }
 
+    /// Everything that a check has said, oldest first: status and message.
+    pub(super) fn history(&self, app: &str, check: &str) -> Vec<(String, String)> {
+        self.runtime
+            .block_on(
+                sqlx::query_as(
+                    "SELECT status, message FROM check_change WHERE app = ? AND check_name = ? ORDER BY seq",
+                )
+                .bind(app)
+                .bind(check)
+                .fetch_all(&self.pool),
+            )
+            .expect("the store can be read")
+    }
+
     /// All checks of an application as last stored, by name.
     pub(super) fn checks(&self, app: &str) -> Vec<(String, String, String)> {
         self.runtime
@@ -142,6 +156,19 @@ impl Journal {
                     .bind(app)
                     .bind(kind)
                     .fetch_one(&self.pool),
+            )
+            .expect("the store can be read")
+    }
+
+    /// Incidents that are not closed.
+    pub(super) fn open_incidents(&self, app: &str) -> i64 {
+        self.runtime
+            .block_on(
+                sqlx::query_scalar(
+                    "SELECT count(*) FROM incident WHERE app = ? AND state <> 'CLOSED'",
+                )
+                .bind(app)
+                .fetch_one(&self.pool),
             )
             .expect("the store can be read")
     }

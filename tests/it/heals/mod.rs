@@ -7,6 +7,7 @@ mod journal;
 mod scene;
 
 mod express;
+mod fpm;
 mod healthy;
 mod laravel;
 mod php;
@@ -15,3 +16,5 @@ mod runaway;
 mod undo;
 mod unit;
 mod wordpress;
+mod wordpress_core;
+mod wordpress_search;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
@@ -26,12 +26,23 @@ pub(super) fn watched(
     wp_cli: Option<&Path>,
     allow_root: bool,
 ) -> Option<(Scene, WordPress)> {
+    let wp_cli = wp_cli.unwrap_or(Path::new("/nonexistent/wp")).to_owned();
+    watched_with(plugins, &|_| wp_cli.clone(), allow_root, "")
+}
+
+/// The same with further tables of the configuration.
+pub(super) fn watched_with(
+    plugins: &[&str],
+    wp_cli: &dyn Fn(&Lab) -> PathBuf,
+    allow_root: bool,
+    tables: &str,
+) -> Option<(Scene, WordPress)> {
     let lab = Lab::open(wordpress::PROGRAMS)?;
     let app = lab.wordpress(plugins);
     http::wait_for_status(&app.web.url, 200);
     let vars = format!(
         "vars = {{ maintenance_age = \"3s\", plugin_age = \"1s\", wp_cli = \"{}\" }}",
-        wp_cli.unwrap_or(Path::new("/nonexistent/wp")).display(),
+        wp_cli(&lab).display(),
     );
     let table = app_table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
     let allow = if allow_root {
@@ -44,7 +55,7 @@ pub(super) fn watched(
         String::new()
     };
     let top = "mode = \"FULL_AUTO\"\n[approval]\npersons = \"one\"\n";
-    let scene = Scene::start(lab, top, &table, &allow);
+    let scene = Scene::start(lab, top, &format!("{tables}{table}"), &allow);
     scene.adopted(APP);
     Some((scene, app))
 }
@@ -54,7 +65,7 @@ pub(super) fn look(app: &WordPress) -> Look {
 }
 
 /// All that differs but the times of directories: entries came and went, and that is all these tell.
-fn differences(before: &Look, after: &Look) -> Vec<String> {
+pub(super) fn differences(before: &Look, after: &Look) -> Vec<String> {
     before
         .differences(after)
         .into_iter()
@@ -69,8 +80,15 @@ fn differences(before: &Look, after: &Look) -> Vec<String> {
 /// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
 /// watching for a while, and that is not waited for.
 #[track_caller]
-fn takes_back(scene: &Scene, heal: &Heal) {
+pub(super) fn takes_back(scene: &Scene, heal: &Heal) {
     scene.set_mode(APP, "MANUAL");
+    let put_back = || {
+        let heals = scene.journal.heals(APP).into_iter();
+        heals
+            .filter(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
+            .count()
+    };
+    let before = put_back();
     let (code, said) = scene.daemon.ctl(&scene.lab, &["heals", &heal.id]);
     assert_eq!(code, Some(0), "{said:#}");
     let backup = said["backupId"].as_str().expect("it wrote, so it has one");
@@ -82,13 +100,7 @@ fn takes_back(scene: &Scene, heal: &Heal) {
         ],
     );
     assert_eq!(code, Some(0), "{said:#}");
-    wait_for("everything is put back", || {
-        scene
-            .journal
-            .heals(APP)
-            .iter()
-            .any(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
-    });
+    wait_for("everything is put back", || put_back() > before);
 }
 
 #[test]
@@ -109,7 +121,8 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
 
     faults::wp_config_truncated(&app);
     http::wait_for_status(&app.web.url, 500);
-    scene.heals_alone(APP, "restore_wp_config");
+    let truncated = look(&app);
+    let from_truncated = scene.heals_alone(APP, "restore_wp_config");
     is_whole();
 
     // Every bracket is closed, and PHP cannot read it all the same.
@@ -134,6 +147,15 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     scene.ends(APP, "restore_wp_config", "approved", "Cured");
     is_whole();
 
+    // With this password the site reaches no database. Somebody wrote it, so it is proposed.
+    let other = good.replace("fB7-mQ2x-lab", "something-else");
+    fs::write(&config, &other).unwrap();
+    http::wait_for_status(&app.web.url, 500);
+    scene.check_says(APP, "wp_config_keys", "FAIL", "DB_PASSWORD");
+    let changed = look(&app);
+    let from_changed = scene.heals_approved(APP, "restore_changed_wp_config");
+    is_whole();
+
     // Gone: the installer is open to anyone.
     faults::wp_config_missing(&app);
     http::wait_for_status(&app.web.url, 302);
@@ -144,6 +166,27 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     scene.check_says(APP, "http", "FAIL", "the installer is open to anyone");
     let gone: Vec<String> = differences(&before, &look(&app));
     assert_eq!(gone, ["wp-config.php: file is gone"]);
+    // Whatever state a heal began with can be had again.
+    for (case, state, heal) in [
+        ("truncated", truncated, from_truncated),
+        ("another password", changed, from_changed),
+    ] {
+        takes_back(&scene, &heal);
+        assert_eq!(
+            differences(&state, &look(&app)),
+            Vec::<String>::new(),
+            "{case}"
+        );
+    }
+    let said = scene.lab.log("healerd");
+    let stored = ["state.db", "state.db-wal"].map(|name| {
+        let bytes = fs::read(scene.daemon.state_dir.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    for secret in ["something-else", "fB7-mQ2x-lab", "k3}q#eW0"] {
+        let leaked = said.contains(secret) || stored.iter().any(|text| text.contains(secret));
+        assert!(!leaked, "{secret} left the site");
+    }
 }
 
 #[test]
@@ -159,7 +202,8 @@ fn owners_and_modes_are_put_right() {
     let before = look(&app);
 
     faults::uploads_owned_by_root(&app);
-    scene.heals_alone(APP, "fix_uploads_permissions");
+    let owned_by_root = hash_tree(&uploads, &[]);
+    let from_root = scene.heals_alone(APP, "fix_uploads_permissions");
     before.assert_same(&look(&app));
 
     // Everybody can write what holds the passwords.
@@ -171,6 +215,8 @@ fn owners_and_modes_are_put_right() {
     assert_eq!(http::status(&app.web.url), Some(200));
     takes_back(&scene, &heal);
     assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
+    takes_back(&scene, &from_root);
+    owned_by_root.assert_same(&hash_tree(&uploads, &[]));
 }
 
 #[test]
@@ -290,7 +336,8 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     );
     let active = app.active_plugins(&scene.lab);
     http::wait_for_status(&app.web.url, 500);
-    scene.heals_approved(APP, "set_plugin_aside");
+    let clashing = hash_tree(&app.plugin("clash-two"), &[]);
+    let of_the_pair = scene.heals_approved(APP, "set_plugin_aside");
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     // The log names the second of the two.
@@ -318,6 +365,9 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     );
     http::wait_for_status(&app.web.url, 500);
     assert_eq!(app.active_plugins(&scene.lab), active);
+    takes_back(&scene, &of_the_pair);
+    clashing.assert_same(&hash_tree(&app.plugin("clash-two"), &[]));
+    assert!(!aside("clash-two").exists());
 }
 
 #[test]

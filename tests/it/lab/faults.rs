@@ -139,6 +139,11 @@ pub(crate) fn core_file_missing(app: &WordPress, path: &str) {
     fs::remove_file(app.file(path)).expect("the application has all its files");
 }
 
+/// A file of WordPress itself was cut off, as on a full disk: 500.
+pub(crate) fn core_file_cut(app: &WordPress, path: &str) {
+    cut(&app.file(path), 2);
+}
+
 /// package.json was cut while it was written: npm says EJSONPARSE.
 pub(crate) fn package_json_cut(app: &Express) {
     cut(&app.path.join("package.json"), 2);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::{Output, run};
-use super::{Lab, PATIENCE, find_program, store, wait_for};
+use super::{Lab, PATIENCE, find_program, store, wait_for, web, wordpress};
 
 /// What a lab with a host of its own needs.
 pub(crate) const PROGRAMS: &[&str] = &["systemd-nspawn", "nsenter", "setsid", "curl"];
@@ -18,6 +18,16 @@ pub(crate) struct Machine {
     name: String,
     /// The lab's directory, by which left-overs are found.
     lab: PathBuf,
+}
+
+/// WordPress inside a host, with its database, php-fpm and nginx as one systemd unit each.
+#[derive(Debug)]
+pub(crate) struct WordPressUnits {
+    pub(crate) machine: Machine,
+    pub(crate) fpm: &'static str,
+    pub(crate) others: [&'static str; 2],
+    pub(crate) path: PathBuf,
+    pub(crate) url: String,
 }
 
 /// Express as a systemd unit inside a host.
@@ -55,6 +65,73 @@ impl Lab {
         machine.ask(&["up"]).expect_success();
         machine.ask(&["wait"]).expect_success();
         machine
+    }
+
+    /// A host with WordPress; `/` answers 200 inside. Nobody waits longer than two seconds for php-fpm there.
+    pub(crate) fn wordpress_units(&self) -> WordPressUnits {
+        let prepared = self.prepared_wordpress();
+        let machine = self.machine();
+        let (path, data, web) = (
+            PathBuf::from("/srv/blog"),
+            PathBuf::from("/srv/blog-data"),
+            PathBuf::from("/srv/blog-web"),
+        );
+        machine.copy(&prepared.join("site"), &path);
+        machine.copy(&prepared.join("database"), &data);
+        let url = "http://127.0.0.1:8080/".to_owned();
+        let inside = |path: &Path| {
+            let below = path.strip_prefix("/").expect("an absolute path");
+            machine.root().join(below)
+        };
+        wordpress::write_config_for(self, &inside(&path), "127.0.0.1:3306", &url);
+        let files = inside(&web);
+        std::fs::create_dir(&files).expect("root can write");
+        let socket = web.join("fpm.sock");
+        let log = path.join("wp-content/debug.log");
+        let nginx = web::nginx_config(&web, &socket, 8080, &path)
+            .replace("fastcgi_read_timeout 10;", "fastcgi_read_timeout 2;");
+        std::fs::write(files.join("nginx.conf"), nginx).expect("root can write");
+        std::fs::write(files.join("fpm.conf"), web::fpm_config(&web, &socket, &log))
+            .expect("root can write");
+        self.user.own_all(&files);
+        let (fpm, others) = ("blog-fpm.service", ["blog-db.service", "blog-web.service"]);
+        let (data, web) = (data.display(), web.display());
+        for (unit, program, arguments) in [
+            (
+                others[0],
+                "mariadbd",
+                format!(
+                    "--no-defaults --datadir={data} --socket={data}/mariadb.sock --port=3306 --bind-address=127.0.0.1 \
+                     --skip-name-resolve --innodb-buffer-pool-size=32M --innodb-log-file-size=8M"
+                ),
+            ),
+            (fpm, "php-fpm", format!("-F -y {web}/fpm.conf")),
+            (others[1], "nginx", format!("-p {web} -c {web}/nginx.conf")),
+        ] {
+            let program = find_program(program).expect("checked when the lab opened");
+            let text = format!(
+                "[Service]\nUser={user}\nExecStart={program} {arguments}\n[Install]\nWantedBy=multi-user.target\n",
+                user = self.user.name,
+                program = program.display(),
+            );
+            let place = inside(Path::new("/etc/systemd/system")).join(unit);
+            std::fs::write(place, text).expect("root can write");
+        }
+        machine
+            .run(&["systemctl", "daemon-reload"])
+            .expect_success();
+        machine
+            .run(&["systemctl", "enable", "--now", others[0], fpm, others[1]])
+            .expect_success();
+        let app = WordPressUnits {
+            machine,
+            fpm,
+            others,
+            path,
+            url,
+        };
+        app.machine.wait_for_status(&app.url, 200);
+        app
     }
 
     /// A host with Express as the unit `shop.service`; `/` and `/health` answer 200 inside.

@@ -99,7 +99,7 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-fn fpm_config(dir: &Path, socket: &Path, error_log: &Path) -> String {
+pub(super) fn fpm_config(dir: &Path, socket: &Path, error_log: &Path) -> String {
     // opcache looks at files only every two seconds by default; a cure must be seen at once.
     format!(
         "[global]
@@ -121,7 +121,7 @@ php_admin_value[realpath_cache_ttl] = 0
     )
 }
 
-fn nginx_config(dir: &Path, socket: &Path, port: u16, documents: &Path) -> String {
+pub(super) fn nginx_config(dir: &Path, socket: &Path, port: u16, documents: &Path) -> String {
     let dir = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {dir}/tmp_{kind};\n"))

@@ -54,7 +54,7 @@ impl Lab {
         app
     }
 
-    fn prepared_wordpress(&self) -> PathBuf {
+    pub(super) fn prepared_wordpress(&self) -> PathBuf {
         let version = fs::read(Path::new(PACKAGE).join("wp-includes/version.php"))
             .unwrap_or_else(|error| panic!("wordpress is not installed: {error}"));
         // The number changes with the recipe below.
@@ -108,10 +108,16 @@ pub(crate) fn wp_cli() -> Option<PathBuf> {
 
 /// What a person has there, mode included. Only the addresses differ from lab to lab.
 fn write_config(lab: &Lab, path: &Path, database: &MariaDb, url: &str) {
+    let host = format!("127.0.0.1:{}", database.port);
+    write_config_for(lab, path, &host, url);
+}
+
+/// The same for a database that is not this lab's own.
+pub(super) fn write_config_for(lab: &Lab, path: &Path, host: &str, url: &str) {
     let template =
         fs::read_to_string(fixture("wordpress/wp-config.php")).expect("the fixture is there");
     let text = template
-        .replace("@DB_HOST@", &format!("127.0.0.1:{}", database.port))
+        .replace("@DB_HOST@", host)
         .replace("@URL@", url.trim_end_matches('/'));
     let file = path.join("wp-config.php");
     fs::write(&file, text).expect("root can write");

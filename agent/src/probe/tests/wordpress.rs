@@ -109,6 +109,15 @@ fn missing_and_empty_core_files_are_named_by_the_installation_itself() {
     let facts = ask();
     assert_eq!(facts["missing"], texts(&["wp-includes/kses.php"]));
     assert_eq!(facts["empty"], texts(&["wp-includes/post.php"]));
+    ground.write("site/wp-includes/kses.php", "<?php\nfunction a() {\n");
+    ground.write("site/wp-includes/post.php", "\0\0\0\0");
+    let facts = ask();
+    let torn = texts(&["wp-includes/kses.php", "wp-includes/post.php"]);
+    assert_eq!(facts["broken"], torn);
+    assert_eq!(facts["complete"], Fact::Bool(false));
+    ground.write("site/wp-includes/kses.php", "<?php\nfunction a() {}\n");
+    ground.write("site/wp-includes/post.php", "<?php\n");
+    assert_eq!(ask()["complete"], Fact::Bool(true));
 }
 
 #[test]
