@@ -196,7 +196,7 @@ mod tests {
         heal.details.waits_for = Some("web1 does not answer".to_owned());
         assert!(list(&[heal.clone()]).contains("; waits: web1 does not answer"));
         assert!(
-            whole(&heal).contains("waits for:    web1 does not answer"),
+            whole(&heal).contains("waits for:      web1 does not answer"),
             "{}",
             whole(&heal)
         );
