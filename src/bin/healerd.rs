@@ -84,12 +84,12 @@ fn main() -> ExitCode {
 }
 
 async fn daemon(paths: Paths) -> ExitCode {
-    if let Err(error) = telemetry::logging::init() {
-        return cli::output::fail(
-            &error,
-            "see that the journal's socket is there, or unset JOURNAL_STREAM",
-        );
-    }
+    let _logging = match telemetry::logging::init() {
+        Ok(logging) => logging,
+        Err(error) => {
+            return cli::output::fail(&error, "see that HEALERD_LOG is a filter, or unset it");
+        }
+    };
     match service::run(paths).await {
         Ok(()) => ExitCode::SUCCESS,
         // In the log alone, where the journal reads standard error: every line once.

@@ -825,3 +825,32 @@ proptest::proptest! {
         drop(build::load(&[], &[("x.toml".to_owned(), text)]));
     }
 }
+
+#[test]
+fn without_a_log_there_is_nothing_to_trim() {
+    use super::fact::Scope;
+    use super::resolve::requirements;
+    use super::truth::Truth;
+    for (stack, check, action) in [
+        ("php", "error_log_check", "trim_error_log"),
+        ("laravel", "laravel_log", "trim_log"),
+        ("wordpress", "wp_log", "trim_log"),
+    ] {
+        let (known, shop) = (built_in(stack), app(stack));
+        let may = |size: Fact| {
+            let facts = facts(check, &[("log", &[("size", size)])]);
+            let results = [evaluate(&known, &shop, &facts).unwrap()];
+            let scope = Scope {
+                app: Some(&shop),
+                defaults: Some(&known.vars),
+                results: Some(&results),
+                ..Scope::default()
+            };
+            let action = known.action(&action.parse().unwrap()).unwrap();
+            requirements(&known, action, &[check.parse().unwrap()], &scope)
+        };
+        assert_eq!(may(Fact::Absent), Truth::False, "{stack}");
+        assert_eq!(may(Fact::Int(0)), Truth::False, "{stack}");
+        assert_eq!(may(Fact::Int(1 << 30)), Truth::True, "{stack}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::output::{CliError, Output, code};
 use super::{ids, table};
-use crate::control::wire::{Action, Application, ApplicationSummary, CheckResult};
+use crate::control::wire::{Action, Application, ApplicationSummary, CheckResult, Plan};
 use crate::model::name::AppName;
 use crate::model::word::Status;
 
@@ -27,7 +27,14 @@ pub(super) async fn actions(client: &Client, json: bool, app: &str) -> Result<Ou
     let actions: Vec<Action> = client
         .get(&format!("/applications/{app}/actions"), &[])
         .await?;
-    Ok(Output::of(json, &actions, || actions_text(&actions)))
+    if json {
+        return Ok(Output::of(json, &actions, String::new));
+    }
+    let plan: Plan = client
+        .get(&format!("/applications/{app}/plan"), &[])
+        .await?;
+    let text = actions_text(&actions) + &super::plan::stops(&plan.stops);
+    Ok(Output::fine(text))
 }
 
 /// Would somebody want to look at it?
@@ -129,6 +136,16 @@ fn checks_text(app: &Application) -> String {
     text
 }
 
+/// What happens with it in the present mode; what stops it for now stands behind.
+fn now(action: &Action) -> String {
+    let word = if action.runs_alone { "alone" } else { "asks" };
+    if action.stopped_by.is_empty() {
+        word.to_owned()
+    } else {
+        format!("{word}, not now ({})", table::joined(&action.stopped_by))
+    }
+}
+
 fn actions_text(actions: &[Action]) -> String {
     table::rows(
         ["ACTION", "RISK", "NOW", "ALONE IN", "ANSWERS", "TITLE"],
@@ -141,7 +158,7 @@ fn actions_text(actions: &[Action]) -> String {
             [
                 action.action_name.clone(),
                 action.risk_level.to_string(),
-                if action.runs_alone { "alone" } else { "asks" }.to_owned(),
+                now(action),
                 if modes.is_empty() {
                     "never".to_owned()
                 } else {
@@ -186,6 +203,7 @@ mod tests {
                 checks: vec!["cache_size".to_owned()],
                 runs_alone_in: vec![HealingMode::SemiAuto, HealingMode::FullAuto],
                 runs_alone: true,
+                stopped_by: Vec::new(),
             },
             Action {
                 action_name: "composer_update".to_owned(),
@@ -195,6 +213,7 @@ mod tests {
                 checks: vec!["composer_audit".to_owned(), "composer_lock".to_owned()],
                 runs_alone_in: Vec::new(),
                 runs_alone: false,
+                stopped_by: vec!["breaker".to_owned(), "hold".to_owned()],
             },
         ]));
     }

@@ -8,7 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Talks to healerd over its control socket, and looks at its decisions offline.
 ///
 /// Exit codes: 0 fine, 1 failed, 2 usage, 3 something unhealthy found, 4 refused by a guard or waiting for approval,
-/// 5 daemon unreachable, 6 permission. Ids may be shortened to a unique beginning.
+/// 5 daemon unreachable, 6 permission. What was cured and is only watched counts as fine. Ids may be shortened to a
+/// unique beginning.
+///
+/// Every command that changes something takes --reason, which is kept in the audit log. It must be given, or is asked
+/// for at a terminal, wherever a person stops the daemon, overrules it, decides for it or takes something away: hold,
+/// resume, mute, mode, breaker, approve, reject, decide, incidents close, backups rollback and delete, adopt. Where the
+/// daemon is only asked to do its work it may be left away: heal, backups create and verify, unmute, host enrol, host
+/// forget.
 #[derive(Debug, Parser)]
 #[command(name = "healerctl", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -143,7 +150,12 @@ pub enum Command {
         why: Reason,
     },
     /// Ends a mute.
-    Unmute { app: String, check: String },
+    Unmute {
+        app: String,
+        check: String,
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Shows the healing modes and where they come from, or sets or clears one.
     ///
     /// What is said of an application counts before what is said of everything, and in each what was set at run time
@@ -205,7 +217,7 @@ pub enum Command {
 /// Why it is done.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Reason {
-    /// Why; kept in the audit log.
+    /// Why; kept in the audit log. `healerctl --help` says where it must be given.
     #[arg(long)]
     pub reason: Option<String>,
 }
@@ -293,7 +305,11 @@ pub enum BackupsCommand {
         why: Reason,
     },
     /// Reads one back and compares.
-    Verify { id: String },
+    Verify {
+        id: String,
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Shows what going back would do, and goes back.
     Rollback {
         id: String,
@@ -367,9 +383,15 @@ pub enum HostCommand {
         /// Keeps the key that was enrolled before, while the host changes its key.
         #[arg(long)]
         keep: bool,
+        #[command(flatten)]
+        why: Reason,
     },
     /// Forgets the key that was enrolled; nothing is tried there any more.
-    Forget { host: String },
+    Forget {
+        host: String,
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Goes to a host step by step and says what it lacks, with the lines to add.
     Doctor { host: String },
     /// Prints a host's table out of your own ssh configuration; needs no daemon.
@@ -421,6 +443,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_changes_something_takes_a_reason() {
+        for line in [
+            "approve 01jd",
+            "reject 01jd",
+            "heal shop clear_cache",
+            "breaker shop reset",
+            "breaker shop force open",
+            "backups shop create",
+            "backups shop verify 01jd",
+            "backups shop rollback 01jd",
+            "backups shop delete 01jd",
+            "decide 01jd keep",
+            "incidents close 01jd",
+            "hold",
+            "resume",
+            "mute shop cache --until 2h",
+            "unmute shop cache",
+            "mode shop MANUAL",
+            "adopt web1",
+            "host enrol web1",
+            "host forget web1",
+        ] {
+            let line = format!("healerctl {line} --reason why");
+            Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::client::Client;
 use super::output::{CliError, Output, code};
 use super::{ask, heals, ids, table};
 use crate::control::wire::{
-    Backup, BackupRequest, Done, Heal, ReasonRequest, RollbackPreview, RollbackRequest,
+    Backup, BackupRequest, Done, FromTo, Heal, PreviewChange, ReasonRequest, RollbackPreview,
+    RollbackRequest,
 };
 use crate::model::name::AppName;
 
@@ -25,17 +26,20 @@ pub(super) async fn run(
         }
         Some(BackupsCommand::Create { why }) => {
             let request = BackupRequest {
-                reason: Some(ask::reason(why)?),
+                reason: why.reason.clone(),
             };
             let backup: Backup = client.post(&path, &request).await?;
             Ok(Output::of(json, &backup, || {
                 list(std::slice::from_ref(&backup))
             }))
         }
-        Some(BackupsCommand::Verify { id }) => {
+        Some(BackupsCommand::Verify { id, why }) => {
             let id = find(client, &path, id).await?;
+            let request = BackupRequest {
+                reason: why.reason.clone(),
+            };
             let backup: Backup = client
-                .post(&format!("{path}/{id}/verify"), &BackupRequest::default())
+                .post(&format!("{path}/{id}/verify"), &request)
                 .await?;
             let code = if backup.damaged.is_some() {
                 code::FAILED
@@ -173,6 +177,27 @@ fn list(backups: &[Backup]) -> String {
     )
 }
 
+/// `attributes config.php  mode 0666 → 0644`.
+fn change_line(change: &PreviewChange) -> String {
+    let both = |what: &str, change: &Option<FromTo>| {
+        let FromTo { from, to } = change.as_ref()?;
+        Some(format!("{what} {from} → {to}"))
+    };
+    let mut said: Vec<String> = [both("mode", &change.mode), both("owner", &change.owner)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if said.is_empty() && change.kind == "attributes" {
+        said.push("times or extended attributes".to_owned());
+    }
+    let line = format!("{:10} {}", change.kind, change.path);
+    if said.is_empty() {
+        line
+    } else {
+        format!("{line}  {}", said.join(", "))
+    }
+}
+
 fn preview(seen: &RollbackPreview) -> String {
     let mut text = table::fields([
         ("application", Some(seen.application_id.clone())),
@@ -181,9 +206,7 @@ fn preview(seen: &RollbackPreview) -> String {
     ]);
     text.push_str(&table::list(
         "changes",
-        seen.changes
-            .iter()
-            .map(|change| format!("{:10} {}", change.kind, change.path)),
+        seen.changes.iter().map(change_line),
     ));
     text.push_str(&table::list(
         "present content that would be gone from the site (it is backed up first)",
@@ -213,7 +236,7 @@ fn preview(seen: &RollbackPreview) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::wire::{BlockedPath, PreviewChange};
+    use crate::control::wire::BlockedPath;
     use crate::model::backup::BackupKind;
 
     #[test]
@@ -242,18 +265,38 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_says_what_would_be_overwritten() {
+    fn a_preview_says_what_would_be_overwritten_and_what_modes_and_owners_become() {
+        let from_to = |from: &str, to: &str| FromTo {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
         insta::assert_snapshot!(preview(&RollbackPreview {
             application_id: "shop".to_owned(),
             backup_id: "01jd8a000000000000000000bb".to_owned(),
             changes: vec![
                 PreviewChange {
                     path: "index.php".to_owned(),
-                    kind: "rewrite".to_owned()
+                    kind: "rewrite".to_owned(),
+                    mode: Some(from_to("0600", "0644")),
+                    owner: Some(from_to("0:0", "33:33")),
                 },
                 PreviewChange {
                     path: "new.php".to_owned(),
-                    kind: "remove".to_owned()
+                    kind: "remove".to_owned(),
+                    mode: None,
+                    owner: None,
+                },
+                PreviewChange {
+                    path: "logs".to_owned(),
+                    kind: "attributes".to_owned(),
+                    mode: Some(from_to("2777", "2775")),
+                    owner: None,
+                },
+                PreviewChange {
+                    path: "seen".to_owned(),
+                    kind: "attributes".to_owned(),
+                    mode: None,
+                    owner: None,
                 },
             ],
             overwrites: vec!["index.php".to_owned()],

@@ -67,11 +67,19 @@ pub(super) fn list(heals: &[Heal]) -> String {
                 heal.risk_level.to_string(),
                 by(heal),
                 heal.details.moved.clone(),
-                heal.message.clone(),
+                message(heal),
             ]
         }),
         "No heal.",
     )
+}
+
+/// What happened last, and what it waits for.
+fn message(heal: &Heal) -> String {
+    match &heal.details.waits_for {
+        Some(why) => format!("{}; waits: {why}", heal.message),
+        None => heal.message.clone(),
+    }
 }
 
 /// Who wanted it.
@@ -102,6 +110,7 @@ pub(super) fn whole(heal: &Heal) -> String {
         ("action", Some(heal.action_name.clone())),
         ("state", Some(heal.state.clone())),
         ("what happened", table::some(&heal.message)),
+        ("waits for", details.waits_for.clone()),
         ("risk", Some(heal.risk_level.to_string())),
         ("mode", Some(heal.healing_mode.to_string())),
         ("breaker", Some(heal.circuit_breaker_state.to_string())),
@@ -179,6 +188,18 @@ mod tests {
         other.state = "cured".to_owned();
         other.success = Some(true);
         insta::assert_snapshot!(list(&[made_up::heal(), other]));
+    }
+
+    #[test]
+    fn a_heal_that_cannot_go_on_says_why_in_the_list_and_alone() {
+        let mut heal = made_up::heal();
+        heal.details.waits_for = Some("web1 does not answer".to_owned());
+        assert!(list(&[heal.clone()]).contains("; waits: web1 does not answer"));
+        assert!(
+            whole(&heal).contains("waits for:      web1 does not answer"),
+            "{}",
+            whole(&heal)
+        );
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::args::HostCommand;
+use super::args::{HostCommand, Reason};
 use super::client::Client;
 use super::output::{CliError, Output, code};
 use super::{ask, ids, table};
-use crate::control::wire::{Done, EnrolRequest, Host, HostFinding, HostKeyOffer};
+use crate::control::wire::{Done, EnrolRequest, Host, HostFinding, HostKeyOffer, WhyRequest};
 use crate::model::name::HostName;
 use crate::telemetry::redact::escape;
 
@@ -29,11 +29,15 @@ pub(super) async fn run(
             host,
             fingerprint,
             keep,
-        }) => enrol(client, json, host, fingerprint.as_deref(), *keep).await,
-        Some(HostCommand::Forget { host }) => {
+            why,
+        }) => enrol(client, json, host, fingerprint.as_deref(), *keep, why).await,
+        Some(HostCommand::Forget { host, why }) => {
             let host: HostName = ids::name(host)?;
+            let request = WhyRequest {
+                reason: why.reason.clone(),
+            };
             let done: Done = client
-                .delete(&format!("/hosts/{host}/key"), None::<&()>)
+                .delete(&format!("/hosts/{host}/key"), Some(&request))
                 .await?;
             Ok(super::done(json, &done))
         }
@@ -60,6 +64,7 @@ async fn enrol(
     host: &str,
     fingerprint: Option<&str>,
     keep: bool,
+    why: &Reason,
 ) -> Result<Output, CliError> {
     let host: HostName = ids::name(host)?;
     let fingerprint = if let Some(given) = fingerprint {
@@ -76,7 +81,11 @@ async fn enrol(
         )?;
         offer.fingerprint
     };
-    let request = EnrolRequest { fingerprint, keep };
+    let request = EnrolRequest {
+        fingerprint,
+        keep,
+        reason: why.reason.clone(),
+    };
     let done: Done = client
         .post(&format!("/hosts/{host}/enrol"), &request)
         .await?;

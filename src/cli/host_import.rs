@@ -24,6 +24,28 @@ const SSH_BYTES_MAX: u64 = 256 << 10;
 /// More machines on the way are not followed.
 const JUMPS_MAX: usize = 8;
 
+/// A name that no configuration speaks of; `.invalid` is reserved for that.
+const NOBODY: &str = "healerd-asks.invalid";
+
+/// Does ssh treat this name as one that it was told nothing about? Then its answer is its defaults.
+fn is_unknown(says: &str, alias: &str, says_of_nobody: &str) -> bool {
+    fn rest<'a>(text: &'a str, name: &str) -> (Option<&'a str>, Vec<String>) {
+        let mut host = None;
+        let mut rest = Vec::new();
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some(("hostname", value)) => host = Some(value),
+                Some(("host" | "originalhost", _)) => {}
+                _ => rest.push(line.replace(name, NOBODY)),
+            }
+        }
+        (host, rest)
+    }
+    let (host, said) = rest(says, alias);
+    let (_, nothing) = rest(says_of_nobody, NOBODY);
+    host.is_some_and(|host| host.eq_ignore_ascii_case(alias)) && said == nothing
+}
+
 /// Prints the table of a host, and those of the hosts that it is reached through.
 pub(super) async fn run(json: bool, name: &str, alias: Option<&str>) -> Result<Output, CliError> {
     let name: HostName = ids::name(name)?;
@@ -33,6 +55,14 @@ pub(super) async fn run(json: bool, name: &str, alias: Option<&str>) -> Result<O
     let mut waiting = vec![(name.to_string(), Jump::alias(&alias))];
     while let Some((name, jump)) = waiting.pop() {
         let text = ssh_says(&jump).await?;
+        if tables.is_empty() && is_unknown(&text, &alias, &ssh_says(&Jump::alias(NOBODY)).await?) {
+            return Err(CliError::new(
+                code::FAILED,
+                "unknown_alias",
+                format!("your ssh configuration does not know `{}`", escape(&alias)),
+            )
+            .hint("name one of its `Host` entries with --from-ssh-config, or write [host.NAME] by hand"));
+        }
         let host = Imported::read(&text).map_err(|reason| {
             CliError::new(
                 code::FAILED,
@@ -296,6 +326,27 @@ mod tests {
              # its key is compared and taken with `healerctl host enrol web1`\n"
         );
         assert!(text.parse::<toml_edit::DocumentMut>().is_ok());
+    }
+
+    #[test]
+    fn a_name_that_ssh_was_told_nothing_about_is_unknown() {
+        let nobody = format!("host {NOBODY}\nuser me\nhostname {NOBODY}\nport 22\n");
+        let of = |name: &str, more: &str| {
+            format!("host {name}\nuser me\nhostname {name}\nport 22\n{more}")
+        };
+        for (case, says, unknown) in [
+            ("only defaults", of("shop-prod", ""), true),
+            ("another letter case", of("Shop-Prod", ""), true),
+            ("a way to it", of("shop-prod", "proxyjump bastion\n"), false),
+            (
+                "another user",
+                of("shop-prod", "").replace("user me", "user shop"),
+                false,
+            ),
+            ("another address", of("web1.example.org", ""), false),
+        ] {
+            assert_eq!(is_unknown(&says, "shop-prod", &nobody), unknown, "{case}");
+        }
     }
 
     #[test]

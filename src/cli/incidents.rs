@@ -5,6 +5,7 @@ use super::client::Client;
 use super::output::{CliError, Output, code};
 use super::{ask, ids, table};
 use crate::control::wire::{Done, Incident, ReasonRequest};
+use crate::model::incident::IncidentState;
 use crate::telemetry::redact::escape;
 
 /// Lists them.
@@ -19,10 +20,7 @@ pub(super) async fn all(
         query.push(("open", "true".to_owned()));
     }
     let incidents: Vec<Incident> = client.get("/incidents", &query).await?;
-    let is_open = incidents
-        .iter()
-        .any(|incident| incident.closed_by.is_none());
-    let code = if is_open && !all {
+    let code = if incidents.iter().any(is_trouble) && !all {
         code::UNHEALTHY
     } else {
         code::FINE
@@ -35,6 +33,14 @@ pub(super) async fn all(
         }
     });
     Ok(output.exit(code))
+}
+
+/// Is somebody wanted, or something being done? One that was cured, or went by itself, and is only watched, is none.
+pub(super) fn is_trouble(incident: &Incident) -> bool {
+    match incident.state {
+        IncidentState::Open | IncidentState::Healing | IncidentState::Escalated => true,
+        IncidentState::Watching | IncidentState::Closed => false,
+    }
 }
 
 /// Closes one.

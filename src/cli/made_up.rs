@@ -124,6 +124,7 @@ pub(super) fn heal() -> Heal {
             ended: false,
             waits_for_person: false,
             held: None,
+            waits_for: None,
             outcome: Some("done".to_owned()),
             reason: None,
             undo: None,
@@ -239,5 +240,6 @@ pub(super) fn plan() -> Plan {
             reason: "no action answers it".to_owned(),
         }],
         summary: "Auto-heal (1): fix_permissions | Require approval (1): restore_env | Cannot heal (1): tls".to_owned(),
+        stops: Vec::new(),
     }
 }

@@ -3,8 +3,10 @@
 use super::client::Client;
 use super::output::{CliError, Output};
 use super::{apps, ids, table};
-use crate::control::wire::{Diagnosis, Plan, PlanItem};
+use crate::control::wire::{Diagnosis, Plan, PlanItem, Stop};
 use crate::model::name::AppName;
+use crate::telemetry::redact::escape;
+use std::fmt::Write as _;
 
 /// Runs the checks now.
 pub(super) async fn diagnose(client: &Client, json: bool, app: &str) -> Result<Output, CliError> {
@@ -45,7 +47,7 @@ pub(super) async fn plan(client: &Client, json: bool, app: &str) -> Result<Outpu
 }
 
 fn plan_text(plan: &Plan) -> String {
-    let summary = format!("{}\n", crate::telemetry::redact::escape(&plan.summary));
+    let summary = format!("{}\n", escape(&plan.summary));
     let row = |list: &str, item: &PlanItem| {
         [
             list.to_owned(),
@@ -74,15 +76,37 @@ fn plan_text(plan: &Plan) -> String {
             ]
         }))
         .collect();
+    let stopped = stops(&plan.stops);
     if rows.is_empty() {
-        return summary;
+        return format!("{summary}{stopped}");
     }
     let table = table::rows(
         ["", "ACTION", "RISK", "MATCH", "CHECKS", "TAKES", "REASON"],
         rows,
         "",
     );
-    format!("{table}\n{summary}")
+    format!("{table}\n{summary}{stopped}")
+}
+
+/// Why nothing of it starts now, and what to do.
+pub(super) fn stops(stops: &[Stop]) -> String {
+    let mut text = String::new();
+    for stop in stops {
+        let whom = if stop.refuses_persons {
+            "nothing starts now"
+        } else {
+            "nothing starts by itself now"
+        };
+        // Writing to a String cannot fail.
+        writeln!(
+            text,
+            "\n{whom}: {}\n  next: {}",
+            escape(&stop.reason),
+            escape(&stop.next)
+        )
+        .ok();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -96,6 +120,28 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_that_nothing_may_start_of_says_why_and_what_to_do() {
+        let stop = |by: &str, refuses_persons: bool| Stop {
+            by: by.to_owned(),
+            refuses_persons,
+            reason: format!("the {by} is in the way"),
+            next: format!("move the {by}"),
+        };
+        let plan = Plan {
+            stops: vec![stop("breaker", true), stop("hold", false)],
+            ..made_up::plan()
+        };
+        let text = plan_text(&plan);
+        assert!(
+            text.ends_with(
+                "\nnothing starts now: the breaker is in the way\n  next: move the breaker\n\
+                 \nnothing starts by itself now: the hold is in the way\n  next: move the hold\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn an_empty_plan_is_its_summary() {
         let plan = Plan {
             auto_heal: Vec::new(),
@@ -103,6 +149,7 @@ mod tests {
             cannot_heal: Vec::new(),
             summary: "Auto-heal (0): none | Require approval (0): none | Cannot heal (0): none"
                 .to_owned(),
+            stops: Vec::new(),
         };
         assert_eq!(plan_text(&plan), format!("{}\n", plan.summary));
     }

@@ -174,7 +174,9 @@ async fn ask(client: &Client, json: bool, command: Command) -> Result<Output, Cl
             until,
             why,
         } => super::stop::mute(client, json, &app, &check, &until, &why).await,
-        Command::Unmute { app, check } => super::stop::unmute(client, json, &app, &check).await,
+        Command::Unmute { app, check, why } => {
+            super::stop::unmute(client, json, &app, &check, &why).await
+        }
         Command::Mode {
             words,
             app,

@@ -46,7 +46,8 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<Output, CliError>
 }
 
 fn is_unhealthy(seen: &Seen) -> bool {
-    seen.list.iter().any(super::apps::is_sick) || !seen.incidents.is_empty()
+    seen.list.iter().any(super::apps::is_sick)
+        || seen.incidents.iter().any(super::incidents::is_trouble)
 }
 
 fn text(seen: &Seen) -> String {
@@ -137,6 +138,28 @@ mod tests {
         };
         assert!(is_unhealthy(&seen));
         insta::assert_snapshot!(text(&seen));
+    }
+
+    #[test]
+    fn a_cured_incident_that_is_only_watched_is_no_trouble() {
+        let watched = Incident {
+            state: crate::model::incident::IncidentState::Watching,
+            ..made_up::incident()
+        };
+        let mut seen = Seen {
+            status: made_up::status(),
+            list: made_up::apps()
+                .into_iter()
+                .filter(|app| app.health == "HEALTHY")
+                .collect(),
+            incidents: vec![watched],
+            heals: Vec::new(),
+            approvals: Vec::new(),
+        };
+        assert!(!is_unhealthy(&seen));
+        assert!(text(&seen).contains("Open incidents"), "it is still shown");
+        seen.incidents.push(made_up::incident());
+        assert!(is_unhealthy(&seen));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::args::Reason;
 use super::client::Client;
 use super::output::{CliError, Output};
 use super::{ask, ids};
-use crate::control::wire::{Done, MuteRequest, ReasonRequest};
+use crate::control::wire::{Done, MuteRequest, ReasonRequest, WhyRequest};
 use crate::model::name::{AppName, CheckName, HostName};
 
 /// Mutes a check.
@@ -31,9 +31,13 @@ pub(super) async fn unmute(
     json: bool,
     app: &str,
     check: &str,
+    why: &Reason,
 ) -> Result<Output, CliError> {
     let path = mute_path(app, check)?;
-    let done: Done = client.delete(&path, None::<&()>).await?;
+    let request = WhyRequest {
+        reason: why.reason.clone(),
+    };
+    let done: Done = client.delete(&path, Some(&request)).await?;
     Ok(super::done(json, &done))
 }
 

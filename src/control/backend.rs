@@ -104,12 +104,14 @@ backend! {
         fn verify_backup(&self, app: &'a AppName, backup: BackupId, person: Person) -> BackupRow;
         fn delete_backup(&self, app: &'a AppName, backup: BackupId, reason: String, person: Person) -> ();
         fn mute(&self, app: &'a AppName, check: CheckName, length: Duration, reason: String, person: Person) -> ();
-        fn unmute(&self, app: &'a AppName, check: CheckName, person: Person) -> ();
+        fn unmute(&self, app: &'a AppName, check: CheckName, why: Option<String>, person: Person) -> ();
         fn hold(&self, scope: Scope, reason: String, length: Option<Duration>, person: &'a Person) -> HoldId;
         fn resume(&self, scope: &'a Scope, undo: bool, reason: String, person: &'a Person) -> usize;
         fn scan_host(&self, host: &'a HostName) -> Offer;
-        fn enrol_host(&self, host: &'a HostName, fingerprint: &'a str, keep: bool, person: &'a Person) -> ();
-        fn forget_host(&self, host: &'a HostName, person: &'a Person) -> ();
+        fn enrol_host(
+            &self, host: &'a HostName, fingerprint: &'a str, keep: bool, why: Option<String>, person: &'a Person
+        ) -> ();
+        fn forget_host(&self, host: &'a HostName, why: Option<String>, person: &'a Person) -> ();
         fn examine_host(&self, host: &'a HostName) -> Vec<Finding>;
         fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> Vec<AppName>;
         fn clear_mode(&self, app: Option<AppName>, reason: String, person: &'a Person) -> ();

@@ -5,7 +5,7 @@ mod plan;
 mod rows;
 
 pub(super) use host::{finding, host, offer};
-pub(super) use plan::{check, plan};
+pub(super) use plan::{check, plan, stops};
 pub(super) use rows::{
     action, approval, audit, backup, dry_run, event, hold, incident, mode, mute, preview,
     transition,
@@ -211,6 +211,10 @@ fn details(heal: &Heal, view: Option<&AppView>) -> wire::HealDetails {
             .filter(|_| !heal.state.is_end())
             .and_then(|view| view.held.as_ref())
             .map(hold),
+        waits_for: view
+            .filter(|_| !heal.state.is_end())
+            .and_then(|view| view.waits.get(&heal.id))
+            .map(|waits| text(waits)),
         outcome: heal
             .state
             .course()

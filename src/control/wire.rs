@@ -16,7 +16,7 @@ pub use list::{
 pub use request::{
     ApproveRequest, AuditQuery, BackupRequest, DecideRequest, ForceRequest, ForceState,
     HealRequest, HoldRequest, ListQuery, ModeRequest, MuteRequest, PreviewQuery, ReasonRequest,
-    ResumeRequest, RollbackRequest, WaitQuery,
+    ResumeRequest, RollbackRequest, WaitQuery, WhyRequest,
 };
 
 use std::collections::BTreeMap;
@@ -202,6 +202,23 @@ pub struct Plan {
     pub cannot_heal: Vec<CannotHeal>,
     /// `Auto-heal (n): a, b | Require approval (n): c | Cannot heal (n): d`
     pub summary: String,
+    /// What keeps all of it from starting now, whatever the plan says; empty: nothing of this kind.
+    #[serde(default)]
+    pub stops: Vec<Stop>,
+}
+
+/// Why nothing starts on an application now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// `breaker`, `hold` or `daemon`.
+    pub by: String,
+    /// Whether it also refuses what a person asks for.
+    pub refuses_persons: bool,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// What to do about it.
+    pub next: String,
 }
 
 /// One action of a plan, for all its checks.
@@ -304,6 +321,9 @@ pub struct HealDetails {
     pub waits_for_person: bool,
     /// The hold that covers its application while it is not over. What a person asked for runs under it.
     pub held: Option<Hold>,
+    /// Why it does not go on now: a host that cannot be reached, another application's lease.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// How the action's steps ended: `done`, `failed`, `timed_out`, `cancelled` or `interrupted`.
     pub outcome: Option<String>,
     /// Why it was undone, kept, or not a cure.
@@ -379,6 +399,19 @@ pub struct PreviewChange {
     pub path: String,
     /// `recreate`, `remove`, `rewrite` or `attributes`.
     pub kind: String,
+    /// Mode bits in octal, where they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FromTo>,
+    /// `UID:GID`, where it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<FromTo>,
+}
+
+/// What something is now, and what it becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FromTo {
+    pub from: String,
+    pub to: String,
 }
 
 /// A path that cannot be brought back.

@@ -10,7 +10,7 @@ use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
 use crate::model::counted;
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
-use crate::model::id::{ApprovalId, HoldId};
+use crate::model::id::{ApprovalId, BackupId, HealId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::{Bar, Lease};
 use crate::model::reason::GuardName;
@@ -82,6 +82,9 @@ pub(super) fn settle(
 
 /// The intent: the trial is confirmed, the approval used, the try counted.
 fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Changes {
+    if let Origin::Rollback { backup, .. } = heal.origin {
+        changes = disown_cures(desk, backup, changes);
+    }
     if heal.trial
         && let Some(breaker) = breaker::confirm_trial(&desk.breaker, heal.id)
     {
@@ -113,6 +116,33 @@ fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Chang
         });
     }
     changes
+}
+
+/// A person goes back behind cures: should their symptoms return, no cure has failed, and what cured is not tried again
+/// by itself.
+fn disown_cures(desk: &Desk, backup: BackupId, mut changes: Changes) -> Changes {
+    let Some(breaker) = breaker::disown(&desk.breaker, backup.wall_ms()) else {
+        return changes;
+    };
+    let stands = |heal: &HealId| breaker.cures.iter().any(|cure| cure.heal == *heal);
+    let disowned = desk
+        .incidents
+        .iter()
+        .filter(|incident| incident.state == IncidentState::Watching)
+        .filter(|incident| incident.cured_by.as_ref().is_some_and(|heal| !stands(heal)));
+    for incident in disowned {
+        changes = changes.write(Write::Incident {
+            incident: Box::new(Incident {
+                cured_by: None,
+                ..incident.clone()
+            }),
+            note: "a person takes the cure back".to_owned(),
+        });
+    }
+    changes.write(Write::Breaker {
+        breaker: Box::new(breaker),
+        transitions: Vec::new(),
+    })
 }
 
 fn incidents<'a>(desk: &'a Desk, heal: &'a Heal) -> impl Iterator<Item = &'a Incident> {
@@ -250,6 +280,7 @@ fn feed_breaker(desk: &Desk, heal: &Heal, changes: Changes, now: &Moment) -> Cha
             heal: heal.id,
             action: heal.action.name.clone(),
             at: now.clone(),
+            recurred: false,
         };
         Some(breaker::fail(&desk.breaker, failure, policy, by))
     } else if matches!(heal.state, HealState::Cured { .. }) {

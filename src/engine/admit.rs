@@ -19,11 +19,12 @@ use crate::model::id::{HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::Lease;
 use crate::model::name::{ActionName, CheckName};
-use crate::model::plan::{Params, PlanItem};
+use crate::model::plan::{ParamValue, Params, PlanItem};
 use crate::model::reason::{Denied, GuardName};
 use crate::model::time::Moment;
 use crate::model::word::{MatchKind, Risk, Status};
 use crate::seam::{Changes, Write};
+use crate::telemetry::redact;
 
 /// What is to be healed, whoever asks.
 #[derive(Debug, Clone)]
@@ -50,11 +51,33 @@ pub(super) async fn resolve(
         .stack
         .resolve(name, checks, &round.results, &desk.app, params)
         .map_err(|error| error.to_string())?;
+    if let Some(name) = secret_among(&action.params) {
+        return Err(format!(
+            "parameter `{name}` holds a secret, and what runs is kept in the record; leave it where the application reads it"
+        ));
+    }
     let action = ResolvedAction {
         risk: action.risk.max(risk),
         ..action
     };
     known_good::fill(desk, action).await
+}
+
+/// A parameter that the redactor would hide, by its name or by its value. Heals, approvals and audit rows hold all
+/// parameters for good, so none of them may be a secret.
+fn secret_among(params: &Params) -> Option<&str> {
+    let is_secret = |name: &str, text: &str| {
+        let whole = format!("{name}={text}");
+        redact::hide(&whole) != whole
+    };
+    params
+        .iter()
+        .find(|(name, value)| match value {
+            ParamValue::Unknown | ParamValue::Int(_) => false,
+            ParamValue::Text(text) => is_secret(name, text),
+            ParamValue::List(list) => list.iter().any(|text| is_secret(name, text)),
+        })
+        .map(|(name, _)| name.as_str())
 }
 
 /// Admits the first item of the plan that every guard lets through; keeps the reasons of the others.
@@ -574,4 +597,33 @@ pub(super) fn incident_writes(
         });
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_holds_a_secret_is_found_by_its_name_or_by_its_value() {
+        let text = |text: &str| ParamValue::Text(text.to_owned());
+        let list = |text: &str| ParamValue::List(vec!["config.php".to_owned(), text.to_owned()]);
+        for (name, value, secret) in [
+            ("path", text("wp-content/debug.log"), false),
+            ("paths", list("storage/framework/cache/data/ab"), false),
+            ("plugin", text("password-protected"), false),
+            ("number", ParamValue::Int(7), false),
+            ("token", ParamValue::Unknown, false),
+            ("db_password", text("tweety"), true),
+            ("note", text("DB_PASSWORD=tweety"), true),
+            ("paths", list("mysql://shop:tweety@db/shop"), true),
+            (
+                "note",
+                text("ghp_0123456789abcdefghijABCDEFGHIJ012345"),
+                true,
+            ),
+        ] {
+            let found = secret_among(&Params::from([(name.to_owned(), value)])).is_some();
+            assert_eq!(found, secret, "{name}");
+        }
+    }
 }

@@ -66,6 +66,7 @@ fn view(desk: &Desk) -> AppView {
         incidents: desk.incidents.clone(),
         next: next::lines(desk, &now),
         heals: desk.heals.clone(),
+        waits: desk.waits.clone(),
         mutes: desk.mutes.clone(),
         approvals: desk
             .approvals
@@ -75,6 +76,7 @@ fn view(desk: &Desk) -> AppView {
             .collect(),
         backup_policy: desk.app.policy.backup.clone(),
         held,
+        observing: desk.shared.observing(),
         due: desk.due.clone(),
     }
 }

@@ -50,6 +50,11 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
         life::undo_asked(desk).await?;
     }
     // Without a user nobody can be asked what became of them; they stand still, as on a host that cannot be reached.
+    if let Some(error) = &unknown {
+        for heal in desk.heals.iter().filter(|heal| !heal.state.is_end()) {
+            desk.waits.insert(heal.id, error.to_string());
+        }
+    }
     let moving = desk
         .heals
         .iter()
@@ -61,6 +66,7 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
             Ok(wake) => wakes.push(wake),
             // Another app of this host holds its lease: nothing was written, and the step is taken again.
             Err(EngineError::Store(StoreError::Conflict { what })) if what.contains("lease") => {
+                desk.waits.insert(id, what);
                 wakes.push(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
             }
             Err(error @ EngineError::Illegal(_)) => desk.audit_illegal(id, &error).await?,
@@ -182,7 +188,10 @@ pub(super) async fn seen(
     } else {
         None
     };
-    desk.unseen_reason = None;
+    if desk.unseen_reason.take().is_some() {
+        let text = format!("{} can be seen", desk.app.host);
+        desk.tell("host", text, None);
+    }
 
     let due = if updated
         .incidents
@@ -290,6 +299,10 @@ async fn unseen(desk: &mut Desk, why: &Unseen) -> Result<(), EngineError> {
     let now = desk.now();
     let reason = &why.reason;
     tracing::warn!(app = %desk.app.name, host = %desk.app.host, %reason, "round failed");
+    if desk.unseen_reason.as_ref() != Some(reason) {
+        let text = format!("{} cannot be seen: {reason}", desk.app.host);
+        desk.tell("host", text, None);
+    }
     desk.unseen_reason = Some(reason.clone());
     let seen = Seen::Unseen {
         reason,

@@ -149,6 +149,8 @@ pub struct Desk {
     pub known_good_checked: Option<Moment>,
     /// When the last turn was, for clocks that stand still.
     pub last_turn: Option<Moment>,
+    /// Why a heal could not go on when it was last tried.
+    pub waits: BTreeMap<HealId, String>,
     /// Last `next:` line of each incident.
     pub next: BTreeMap<IncidentId, String>,
 }
@@ -258,6 +260,7 @@ impl Desk {
             }
             Write::Incident { incident, .. } => {
                 self.log_incident(&incident);
+                self.tell_incident(&incident);
                 self.incidents.retain(|known| known.id != incident.id);
                 self.incidents.push(*incident);
             }
@@ -302,7 +305,14 @@ impl Desk {
             }
             Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
             Write::Due { due, .. } => self.due = due,
-            Write::Hold(hold) => self.shared.remember_hold(hold),
+            Write::Hold(hold) => {
+                self.tell(
+                    "hold",
+                    format!("held by {}: {}", hold.owner, hold.reason),
+                    None,
+                );
+                self.shared.remember_hold(hold);
+            }
             Write::Backup(_) => self.metrics.backup_taken(Success::Ok),
             Write::BackupRemoved(_)
             | Write::Pin { .. }
@@ -352,6 +362,29 @@ impl Desk {
             IncidentState::Escalated => log!(error, "incident escalated"),
             IncidentState::Healing | IncidentState::Watching => {}
         }
+    }
+
+    /// For the event stream, when an incident's state is another than before.
+    fn tell_incident(&self, incident: &Incident) {
+        if self.incident(incident.id).map(|known| known.state) == Some(incident.state) {
+            return;
+        }
+        let name = incident
+            .check
+            .as_ref()
+            .map_or("the host", CheckName::as_str);
+        let text = match incident.state {
+            IncidentState::Open | IncidentState::Escalated => {
+                format!(
+                    "{name} {}: {} {}",
+                    incident.state, incident.status, incident.message
+                )
+            }
+            IncidentState::Healing | IncidentState::Watching | IncidentState::Closed => {
+                format!("{name} {}", incident.state)
+            }
+        };
+        self.tell("incident", text, None);
     }
 
     fn log_breaker(&self, to: BreakerState, cause: &str) {

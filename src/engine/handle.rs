@@ -348,9 +348,10 @@ impl Handle {
         &self,
         app: &AppName,
         check: CheckName,
+        why: Option<String>,
         person: Person,
     ) -> Result<(), OpError> {
-        ask!(self, app, Unmute { check, person })
+        ask!(self, app, Unmute { check, why, person })
     }
 
     /// Closes an incident.
@@ -411,10 +412,16 @@ impl Handle {
         person: &Person,
     ) -> Result<HoldId, OpError> {
         self.check_scope(&scope)?;
+        let (held, why) = (scope.to_text(), reason.clone());
         let id = self
             .shared
             .hold(&self.world, scope, &reason, length, &person.to_text())
             .await?;
+        self.tell(
+            "hold",
+            None,
+            format!("{held} held by {}: {why}", person.to_text()),
+        );
         self.nudge_all();
         Ok(id)
     }
@@ -435,6 +442,13 @@ impl Handle {
             .shared
             .resume(&self.world, scope, undo, &reason, &person.to_text())
             .await?;
+        let word = if undo { "undo" } else { "keep" };
+        let text = format!(
+            "{} resumed by {}, {word}: {reason}",
+            scope.to_text(),
+            person.to_text()
+        );
+        self.tell("hold", None, text);
         self.nudge_all();
         Ok(count)
     }
@@ -456,8 +470,13 @@ impl Handle {
         }
         let for_all = app.is_none();
         self.shared
-            .set_mode(&self.world, app, mode, &reason, &person.to_text())
+            .set_mode(&self.world, app.clone(), mode, &reason, &person.to_text())
             .await?;
+        self.tell(
+            "mode",
+            app,
+            format!("{mode} set by {}: {reason}", person.to_text()),
+        );
         self.nudge_all();
         Ok(if for_all {
             self.shared.with_own_mode()
@@ -480,8 +499,13 @@ impl Handle {
             self.app(app)?;
         }
         self.shared
-            .clear_mode(&self.world, app, &reason, &person.to_text())
+            .clear_mode(&self.world, app.clone(), &reason, &person.to_text())
             .await?;
+        self.tell(
+            "mode",
+            app,
+            format!("cleared by {}: {reason}", person.to_text()),
+        );
         self.nudge_all();
         Ok(())
     }
@@ -499,6 +523,11 @@ impl Handle {
         self.shared
             .adopt(&self.world, host, &reason, &person.to_text())
             .await?;
+        self.tell(
+            "host",
+            None,
+            format!("{host} adopted by {}: {reason}", person.to_text()),
+        );
         self.nudge_all();
         Ok(())
     }
@@ -562,6 +591,35 @@ impl Handle {
                     format!("`healerctl heals` and `healerctl events` show what {app} is doing."),
                 ))
             })
+    }
+
+    /// A line of the event stream about something that is no desk's own.
+    pub(super) fn tell(&self, kind: &'static str, app: Option<AppName>, text: String) {
+        let line = EventLine {
+            at: self.world.clock.now(),
+            kind,
+            app,
+            text,
+            heal: None,
+        };
+        drop(self.events.send(line)); // nobody may be listening
+    }
+
+    /// What was known of a host changed: its apps are looked at now. One that could not be seen says so until then.
+    pub(super) fn look_again(&self, host: &HostName, why: &str) {
+        let apps = self.apps().into_iter().filter(|app| app.host == *host);
+        for app in apps {
+            let desk = self
+                .desks
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&app.name)
+                .cloned();
+            if let Some(desk) = desk {
+                let why = why.to_owned();
+                drop(desk.try_send(Request::LookAgain { why })); // a full desk looks again anyway
+            }
+        }
     }
 
     pub(super) fn nudge_all(&self) {

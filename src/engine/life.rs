@@ -49,6 +49,7 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
     let Some(heal) = desk.heal(id).cloned() else {
         return Ok(Wake::Never);
     };
+    desk.waits.remove(&id);
     if is_frozen(desk, &heal) {
         return Ok(Wake::At(desk.now().plus(desk.app.policy.timing.look)));
     }
@@ -351,7 +352,7 @@ async fn settle(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
             let heal = take_back::in_doubt(desk, heal, &reason).await?;
             deadline_over(desk, &heal, reason).await
         }
-        Progress::Unseen(_) => Ok(next_look(desk)),
+        Progress::Unseen(reason) => Ok(wait_for(desk, &heal, &reason)),
     }
 }
 
@@ -709,6 +710,7 @@ async fn blind(
         let reason = format!("the host could not be seen in time: {reason}");
         return deadline_over(desk, &heal, reason).await;
     }
+    let wake = wait_for(desk, &heal, reason);
     let pace = u64::try_from(desk.app.policy.timing.look.as_millis()).unwrap_or(u64::MAX);
     looked(
         desk,
@@ -718,7 +720,7 @@ async fn blind(
             ..looks
         },
     )?;
-    Ok(next_look(desk))
+    Ok(wake)
 }
 
 /// Looks are counted in memory only: after a restart they begin again, with a fresh round.
@@ -788,6 +790,14 @@ pub(super) fn longest(desk: &Desk, heal: &Heal) -> Duration {
     } else {
         timing.verdict_deadline
     }
+}
+
+/// It could not go on, and is tried again; people are told why.
+pub(super) fn wait_for(desk: &mut Desk, heal: &Heal, why: &str) -> Wake {
+    let last = heal.moved.plus(longest(desk, heal)).to_text();
+    desk.waits
+        .insert(heal.id, format!("{why}; it is tried again until {last}"));
+    next_look(desk)
 }
 
 pub(super) fn next_look(desk: &Desk) -> Wake {

@@ -465,6 +465,7 @@ impl Seat {
             forgot: None,
             found_late: BTreeMap::new(),
             started_here: Vec::new(),
+            waits: BTreeMap::new(),
             next: BTreeMap::new(),
         }
     }

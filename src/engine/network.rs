@@ -356,6 +356,7 @@ impl Handle {
         host: &HostName,
         fingerprint: &str,
         keep: bool,
+        why: Option<String>,
         person: &Person,
     ) -> Result<(), OpError> {
         let (_, configured, _) = self.remote(host)?;
@@ -398,6 +399,7 @@ impl Handle {
             "address": offer.address,
             "before": fingerprints(&before),
             "kept": keep,
+            "reason": why,
         });
         self.store_pins(host, keys, "host_enrolled", detail, person)
             .await
@@ -407,7 +409,12 @@ impl Handle {
     ///
     /// # Errors
     /// Unknown host, or none was enrolled.
-    pub async fn forget_host(&self, host: &HostName, person: &Person) -> Result<(), OpError> {
+    pub async fn forget_host(
+        &self,
+        host: &HostName,
+        why: Option<String>,
+        person: &Person,
+    ) -> Result<(), OpError> {
         let before = self.shared.enrolled().remove(host).unwrap_or_default();
         if before.is_empty() {
             let (_, configured, _) = self.remote(host)?;
@@ -423,7 +430,7 @@ impl Handle {
                 remedy,
             ));
         }
-        let detail = json!({"before": fingerprints(&before)});
+        let detail = json!({"before": fingerprints(&before), "reason": why});
         self.store_pins(host, Vec::new(), "host_forgotten", detail, person)
             .await
     }
@@ -447,9 +454,26 @@ impl Handle {
             .apply(changes)
             .await
             .map_err(|error| store_error(&error))?;
+        let (text, why) = if keys.is_empty() {
+            (
+                "its enrolled key was forgotten",
+                "nothing is tried there any more",
+            )
+        } else {
+            (
+                "its key was enrolled",
+                "it is looked at for the first time now",
+            )
+        };
+        self.tell(
+            "host",
+            None,
+            format!("{host}: {text} by {}", person.to_text()),
+        );
         self.shared.remember_enrolled(host, keys);
         self.open_hosts().await;
         self.nudge_all();
+        self.look_again(host, &format!("{text} just now; {why}"));
         Ok(())
     }
 }

@@ -44,12 +44,16 @@ fn healing(desk: &Desk, incident: &Incident) -> String {
         .iter()
         .rfind(|heal| incident.heals.contains(&heal.id));
     match heal {
-        Some(heal) if !heal.state.is_end() => format!(
-            "{} is {}: `healerctl heals {}`",
-            heal.action.name,
-            heal.state.name(),
-            heal.id
-        ),
+        Some(heal) if !heal.state.is_end() => {
+            let waits = desk.waits.get(&heal.id);
+            format!(
+                "{} is {}{}: `healerctl heals {}`",
+                heal.action.name,
+                heal.state.name(),
+                waits.map_or_else(String::new, |why| format!(" and waits ({why})")),
+                heal.id
+            )
+        }
         Some(heal) => format!(
             "{} was left for a person: `healerctl decide {} keep` or `undo`",
             heal.action.name, heal.id

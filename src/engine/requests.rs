@@ -55,7 +55,7 @@ type Done<T> = Result<T, Stop>;
 /// # Errors
 /// Only when the desk cannot go on; a refusal is an answer.
 pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), EngineError> {
-    let may = !matches!(request, Request::Nudge);
+    let may = !matches!(request, Request::Nudge | Request::LookAgain { .. });
     if let Err(error) = who::learn(desk, may).await
         && may
     {
@@ -68,6 +68,13 @@ pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), Engi
             if desk.unseen_reason.is_some() {
                 desk.ask_again = Some(desk.now());
             }
+            Ok(())
+        }
+        Request::LookAgain { why } => {
+            if desk.unseen_reason.is_some() {
+                desk.unseen_reason = Some(why);
+            }
+            desk.ask_again = Some(desk.now());
             Ok(())
         }
         Request::Diagnose { answer } => reply(answer, diagnose(desk).await),
@@ -153,9 +160,10 @@ pub(super) async fn answer(desk: &mut Desk, request: Request) -> Result<(), Engi
         } => reply(answer, mute(desk, check, length, reason, &person).await),
         Request::Unmute {
             check,
+            why,
             person,
             answer,
-        } => reply(answer, unmute(desk, check, &person).await),
+        } => reply(answer, unmute(desk, check, why, &person).await),
         Request::CloseIncident {
             incident,
             reason,

@@ -9,7 +9,9 @@ use healer_agent::crash;
 
 use super::desk::{Desk, EngineError};
 use super::gate;
-use super::life::{Wake, deadline_passed, look, next_look, prepare, step, target_changed, told};
+use super::life::{
+    Wake, deadline_passed, look, next_look, prepare, step, target_changed, told, wait_for,
+};
 use super::look::Which;
 use crate::act::{self, Started};
 use crate::guard::freshness::FRESH;
@@ -77,7 +79,9 @@ pub(super) async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
             told(desk, &heal, &moved);
             Ok(Wake::Now)
         }
-        Err(ProtectError::Host(_)) if !deadline_passed(desk, &heal) => Ok(next_look(desk)),
+        Err(error @ ProtectError::Host(_)) if !deadline_passed(desk, &heal) => {
+            Ok(wait_for(desk, &heal, &in_full(&error)))
+        }
         Err(error) => {
             let message = error.to_string();
             step(
@@ -92,6 +96,21 @@ pub(super) async fn back_up(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineE
             Ok(Wake::Now)
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Protected: look once more, ask every guard, write the intent, start.
@@ -116,7 +135,7 @@ pub(super) async fn start(
             step(desk, &heal, event, reason).await?;
             return Ok(Wake::Now);
         }
-        Err(_) => return Ok(next_look(desk)),
+        Err(reason) => return Ok(wait_for(desk, &heal, &reason)),
     };
     let seen = desk.now();
     if round.roots != heal.roots {
@@ -168,8 +187,9 @@ pub(super) async fn start(
     };
     // Reading a large backup back takes minutes: what is acted on must have been seen after it.
     let (round, seen) = if desk.now().is_past(&seen, FRESH / 2) {
-        let Ok(again) = look(desk, Which::Proving(&asked)).await else {
-            return Ok(next_look(desk));
+        let again = match look(desk, Which::Proving(&asked)).await {
+            Ok(again) => again,
+            Err(reason) => return Ok(wait_for(desk, &heal, &reason)),
         };
         let seen = desk.now();
         let rollback = matches!(heal.origin, Origin::Rollback { .. });
@@ -320,7 +340,7 @@ async fn denied_at_start(
         .iter()
         .all(|denial| matches!(denial.guard, GuardName::Lease | GuardName::Hold));
     if only_waits && !heal.origin.is_unattended() && !deadline_passed(desk, heal) {
-        return Ok(next_look(desk));
+        return Ok(wait_for(desk, heal, denied.shown()));
     }
     let message = denied.shown().to_owned();
     step(

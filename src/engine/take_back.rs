@@ -9,7 +9,7 @@ use healer_agent::tree::Effect;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
-use super::life::{AWAY, Wake, deadline_over, deadline_passed, look, next_look, step};
+use super::life::{AWAY, Wake, deadline_over, deadline_passed, look, step, wait_for};
 use super::look::Which;
 use crate::act::{self, Progress};
 use crate::model::counted;
@@ -34,7 +34,7 @@ pub(super) async fn take_back(
             let why = format!("it is not known what to take back: {text}");
             return deadline_over(desk, &heal, why).await;
         }
-        Err(_) => return Ok(next_look(desk)),
+        Err(text) => return Ok(wait_for(desk, &heal, &text)),
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     crash::point("engine.before.undo");
@@ -45,7 +45,7 @@ pub(super) async fn take_back(
             let why = error.to_string();
             return deadline_over(desk, &heal, why).await;
         }
-        Err(_) => return Ok(next_look(desk)),
+        Err(error) => return Ok(wait_for(desk, &heal, &error.to_string())),
     };
     crash::point("engine.after.undo");
     let message = undo_message(&report, &reason);
@@ -95,7 +95,7 @@ async fn keep_captured(
 pub(super) async fn recheck(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {
     if let Err(reason) = look(desk, Which::All).await {
         if !deadline_passed(desk, &heal) {
-            return Ok(next_look(desk));
+            return Ok(wait_for(desk, &heal, &reason));
         }
         tracing::warn!(heal_id = %heal.id, %reason, "the host could not be seen after an undo");
     }
@@ -116,7 +116,7 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
             let heal = in_doubt(desk, heal, &reason).await?;
             return deadline_over(desk, &heal, reason).await;
         }
-        Err(_) => return Ok(next_look(desk)),
+        Err(reason) => return Ok(wait_for(desk, &heal, &reason)),
     };
     let login = Login::of_action(&desk.app, heal.action.identity);
     match protect::undo_on_host(&desk.world, &desk.app, login, carrier, &plan).await {
@@ -153,7 +153,7 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
             let heal = in_doubt(desk, heal, &reason).await?;
             deadline_over(desk, &heal, reason).await
         }
-        Err(_) => Ok(next_look(desk)),
+        Err(error) => Ok(wait_for(desk, &heal, &error.to_string())),
     }
 }
 

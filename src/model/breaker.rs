@@ -60,12 +60,15 @@ impl Breaker {
     }
 }
 
-/// One failed heal.
+/// One failed heal, or one cure that did not last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     pub heal: HealId,
     pub action: ActionName,
     pub at: Moment,
+    /// The heal did cure, and the symptom came back. Rows of before this was told apart have no such field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recurred: bool,
 }
 
 /// One verified, soaked cure.

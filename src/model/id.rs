@@ -82,6 +82,11 @@ macro_rules! id {
             pub const fn raw(self) -> u128 {
                 self.0
             }
+
+            /// The wall clock's milliseconds when it was made, or later where many were made at once.
+            pub const fn wall_ms(self) -> i64 {
+                (self.0 >> 80) as i64
+            }
         }
 
         impl fmt::Display for $name {

@@ -1,24 +1,24 @@
 //! Logs: to the journal with structured fields where it listens, else as lines of text to standard error.
 //!
 //! One layer collects an event with the fields of the spans around it, sends every text through the redactor, and hands
-//! the record to one of two writers. It is written by hand because the redactor must stand before the sink, and the
-//! ready-made journal layer lets nothing stand there. A writer that fails loses the record and nothing else: the daemon
-//! never stops because nobody can hear it.
+//! the record to one of two writers. It is written by hand because the redactor must stand before the sink; what writes
+//! to the journal is `tracing-journald`, behind it ([`journal`](super::journal)). A writer that fails loses the record
+//! and nothing else: the daemon never stops because nobody can hear it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as SpanRecord};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Registry};
 
-use super::message_id::message_id;
+use super::journal::Journal;
 use super::redact;
 
 /// What is logged when `HEALERD_LOG` says nothing: our own events, and warnings of the libraries.
@@ -27,9 +27,10 @@ const FILTER: &str = "warn,healerd=info,healer_agent=info";
 /// Longest message and longest field; a record of many fields still fits into one datagram.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
 const FIELD_BYTES_MAX: usize = 2 << 10;
-const FIELDS_MAX: usize = 32;
+pub(super) const FIELDS_MAX: usize = 32;
 
-const JOURNAL: &str = "/run/systemd/journal/socket";
+/// How long the end of the program waits for a journal that is slow.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -40,51 +41,68 @@ pub enum LoggingError {
     Twice,
 }
 
+/// Logging, as long as the program runs: dropped at its end, it waits a little until everything was written.
+#[derive(Debug)]
+#[must_use = "what is still on its way to the journal is lost when this is dropped early"]
+pub struct Logging(Option<Journal>);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.0 {
+            journal.drain(DRAIN_LIMIT);
+        }
+    }
+}
+
 /// Sets up logging for the process: the journal when standard error leads there, else text.
 ///
 /// # Errors
 /// When `HEALERD_LOG` is no filter, or it was done before.
-pub fn init() -> Result<(), LoggingError> {
+pub fn init() -> Result<Logging, LoggingError> {
     let filter = match std::env::var("HEALERD_LOG") {
         Ok(text) => EnvFilter::try_new(&text)
             .map_err(|error| LoggingError::Filter(redact::clean(&error.to_string(), 200)))?,
         Err(_) => EnvFilter::new(FILTER),
     };
-    let sink = journal().map_or_else(|| Sink::text(std::io::stderr()), Sink::journal);
+    // Without its socket the journal still reads standard error.
+    let journal = leads_to_journal().then(|| Journal::open().ok()).flatten();
+    let sink = journal
+        .clone()
+        .map_or_else(|| Sink::text(std::io::stderr()), Sink::journal);
     let subscriber = Registry::default().with(filter).with(sink);
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::Twice)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::Twice)?;
+    Ok(Logging(journal))
 }
 
-/// The journal's socket, when `JOURNAL_STREAM` names the very stream that standard error is.
-fn journal() -> Option<UnixDatagram> {
-    let named = std::env::var("JOURNAL_STREAM").ok()?;
-    let (device, inode) = named.split_once(':')?;
-    let about = rustix::fs::fstat(std::io::stderr()).ok()?;
-    let same = device.parse() == Ok(about.st_dev) && inode.parse() == Ok(about.st_ino);
-    if !same {
-        return None;
-    }
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect(JOURNAL).ok()?;
-    // A journal that does not read must not stop the daemon.
-    socket.set_nonblocking(true).ok()?;
-    Some(socket)
+/// Whether `JOURNAL_STREAM` names the very stream that standard error is.
+fn leads_to_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Ok(about) = rustix::fs::fstat(std::io::stderr()) else {
+        return false;
+    };
+    named.split_once(':').is_some_and(|(device, inode)| {
+        device.parse() == Ok(about.st_dev) && inode.parse() == Ok(about.st_ino)
+    })
 }
 
 /// One event, redacted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Record {
-    level: Level,
-    target: &'static str,
-    message: String,
-    fields: BTreeMap<&'static str, String>,
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    /// The place in the code: level, target, file, line.
+    pub(super) origin: &'static Metadata<'static>,
+    pub(super) message: String,
+    pub(super) fields: BTreeMap<&'static str, String>,
+    /// Records before this one that the sink could not take.
+    pub(super) lost: u64,
 }
 
 /// The layer.
 pub struct Sink(Writer);
 
 enum Writer {
-    Journal(UnixDatagram),
+    Journal(Journal),
     Text(Mutex<Box<dyn std::io::Write + Send>>),
 }
 
@@ -103,19 +121,19 @@ impl Sink {
         Self(Writer::Text(Mutex::new(Box::new(writer))))
     }
 
-    /// Datagrams to the journal's socket.
-    pub const fn journal(socket: UnixDatagram) -> Self {
-        Self(Writer::Journal(socket))
+    /// Records of the journal.
+    pub const fn journal(journal: Journal) -> Self {
+        Self(Writer::Journal(journal))
     }
 
-    fn write(&self, record: &Record) {
+    fn write(&self, record: Record) {
         match &self.0 {
-            Writer::Journal(socket) => drop(socket.send(&journal_bytes(record))),
+            Writer::Journal(journal) => journal.send(record),
             Writer::Text(writer) => {
                 let mut writer = writer
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-                drop(writer.write_all(text_line(record).as_bytes()));
+                drop(writer.write_all(text_line(&record).as_bytes()));
             }
         }
     }
@@ -161,11 +179,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Sink {
         for _ in 0..surplus {
             fields.pop_last();
         }
-        self.write(&Record {
-            level: *event.metadata().level(),
-            target: event.metadata().target(),
+        self.write(Record {
+            origin: event.metadata(),
             message: own.message,
             fields,
+            lost: 0,
         });
     }
 }
@@ -225,7 +243,7 @@ impl Visit for Collector {
 fn text_line(record: &Record) -> String {
     let mut line = format!(
         "{:<5} {}",
-        record.level.as_str().to_lowercase(),
+        record.origin.level().as_str().to_lowercase(),
         record.message
     );
     let place = |name: &str| match name {
@@ -246,71 +264,6 @@ fn text_line(record: &Record) -> String {
     }
     line.push('\n');
     line
-}
-
-/// The journal's native form. No value holds a line break, so that the simple form of a field is enough.
-fn journal_bytes(record: &Record) -> Vec<u8> {
-    let priority = match record.level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    };
-    let mut text = format!(
-        "PRIORITY={priority}\nSYSLOG_IDENTIFIER=healerd\nMESSAGE={}\nHEALERD_TARGET={}\n",
-        headline(record),
-        record.target
-    );
-    if let Some(id) = message_id(&record.message) {
-        text.push_str("MESSAGE_ID=");
-        text.push_str(id);
-        text.push('\n');
-    }
-    for (name, value) in &record.fields {
-        text.push_str("HEALERD_");
-        text.push_str(&journal_name(name));
-        text.push('=');
-        text.push_str(value);
-        text.push('\n');
-    }
-    text.into_bytes()
-}
-
-/// What `journalctl` and `systemctl status` show without being asked for fields: whom it is about, what, and why.
-fn headline(record: &Record) -> String {
-    let field = |name: &str| record.fields.get(name).filter(|text| !text.is_empty());
-    let mut line = String::new();
-    if let Some(app) = field("app") {
-        line.push_str(app);
-        line.push_str(": ");
-    }
-    line.push_str(&record.message);
-    if let Some(reason) = field("reason") {
-        line.push_str(": ");
-        line.push_str(reason);
-    }
-    if let Some(hint) = field("hint") {
-        line.push_str("; hint: ");
-        line.push_str(hint);
-    }
-    line
-}
-
-/// Field names of the journal: capitals, digits, underscores, at most 64 with our prefix. `heal_id` is `HEAL`.
-fn journal_name(name: &str) -> String {
-    if name == "heal_id" {
-        return "HEAL".to_owned();
-    }
-    name.chars()
-        .take(50)
-        .map(|letter| {
-            if letter.is_ascii_alphanumeric() {
-                letter.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -370,36 +323,6 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gets_structured_fields_and_a_stable_id() {
-        let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let subscriber = Registry::default().with(Sink::journal(ours));
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::error!(
-                app = "shop",
-                heal_id = "01j",
-                secret = "canary",
-                reason = "a\nb",
-                "action started"
-            );
-        });
-        let mut bytes = [0_u8; 4096];
-        let length = theirs.recv(&mut bytes).unwrap();
-        let text = std::str::from_utf8(&bytes[..length]).unwrap();
-        for want in [
-            "PRIORITY=3\n",
-            "MESSAGE=shop: action started: a\\nb\n",
-            "MESSAGE_ID=3d0f1b1a6f1c4e0f8f0a5d4a8d6b0c24\n",
-            "HEALERD_APP=shop\n",
-            "HEALERD_HEAL=01j\n",
-            "HEALERD_REASON=a\\nb\n",
-            "HEALERD_SECRET=[redacted]\n",
-        ] {
-            assert!(text.contains(want), "{want} in {text}");
-        }
-        assert!(text.lines().all(|line| line.contains('=')), "{text}");
-    }
-
-    #[test]
     fn a_refusal_reads_from_why_to_what_to_do() {
         let text = logged(|| {
             tracing::error!(
@@ -413,14 +336,6 @@ mod tests {
             text,
             "error configuration refused reason=\"`mod` is unknown\" app=shop hint=\"did you mean `mode`?\"\n"
         );
-    }
-
-    #[test]
-    fn a_sink_that_is_gone_stops_nobody() {
-        let (ours, theirs) = UnixDatagram::pair().unwrap();
-        drop(theirs);
-        let subscriber = Registry::default().with(Sink::journal(ours));
-        tracing::subscriber::with_default(subscriber, || tracing::info!("daemon started"));
     }
 
     #[test]

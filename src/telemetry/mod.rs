@@ -5,6 +5,7 @@
 
 pub mod heartbeat;
 pub mod http;
+pub mod journal;
 pub mod logging;
 pub mod message_id;
 pub mod metrics;

@@ -136,6 +136,8 @@ mod tests {
                     changes: vec![PreviewChange {
                         path: TreePath::parse(path).unwrap(),
                         kind: PreviewKind::Attributes,
+                        mode: None,
+                        owner: None,
                     }],
                     overwrites: Vec::new(),
                     kept_newer_shared: Vec::new(),

@@ -34,6 +34,10 @@ pub enum PreviewKind {
 pub struct PreviewChange {
     pub path: TreePath,
     pub kind: PreviewKind,
+    /// Mode bits now, and those that come back; `None`: they stay, or it is not there on both sides.
+    pub mode: Option<(u32, u32)>,
+    /// User and group now, and those that come back.
+    pub owner: Option<((u32, u32), (u32, u32))>,
 }
 
 /// What a rollback would do.
@@ -139,12 +143,24 @@ pub fn rollback_plan(
                 preview.changes.push(PreviewChange {
                     path: path.clone(),
                     kind,
+                    mode: both(now, then, |entry| entry.meta.mode & 0o7777),
+                    owner: both(now, then, |entry| (entry.meta.uid, entry.meta.gid)),
                 });
             }
         }
     }
     preview.digest = digest(backup, &plan, exact, only);
     Rollback { preview, plan }
+}
+
+/// What something of an entry is now and becomes, where that differs.
+fn both<T: PartialEq>(
+    now: Option<&EntryState>,
+    then: Option<&EntryState>,
+    of: impl Fn(&EntryState) -> T,
+) -> Option<(T, T)> {
+    let (now, then) = (of(now?), of(then?));
+    (now != then).then_some((now, then))
 }
 
 /// Did the backup not see the path at all? One that it saw as absent may go away again.

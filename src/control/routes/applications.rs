@@ -82,10 +82,11 @@ async fn actions(
     caller.may(Role::Viewer, "look")?;
     let view = view(&state, &app)?;
     let actions = state.backend.actions(&view.name)?;
+    let stops = show::stops(&view);
     Ok(Json(
         actions
             .iter()
-            .map(|action| show::action(action, view.mode))
+            .map(|action| show::action(action, view.mode, &stops))
             .collect(),
     ))
 }

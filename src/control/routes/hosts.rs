@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 
 use super::{Shared, done, refused};
 use crate::config::Role;
-use crate::control::extract::{At, Body, Caller, named, reason};
+use crate::control::extract::{At, Body, Caller, MaybeBody, named, reason};
 use crate::control::problem::Failure;
 use crate::control::{show, wire};
 use crate::model::name::HostName;
@@ -68,6 +68,7 @@ async fn enrol(
     caller.may(Role::Admin, "enrol a host")?;
     let host = host_name(&host)?;
     let fingerprint = request.fingerprint.trim();
+    let why = request.reason.as_deref().map(reason).transpose()?;
     if !fingerprint.starts_with("SHA256:") || fingerprint.len() > FINGERPRINT_BYTES_MAX {
         return Err(Failure::invalid(
             "fingerprint",
@@ -77,25 +78,44 @@ async fn enrol(
     }
     state
         .backend
-        .enrol_host(&host, fingerprint, request.keep, &caller.person)
+        .enrol_host(&host, fingerprint, request.keep, why, &caller.person)
         .await
         .map_err(|error| refused(&state, error))?;
-    Ok(done(format!("{host} is enrolled with {fingerprint}.")))
+    let apps: Vec<String> = state
+        .backend
+        .apps()
+        .iter()
+        .filter(|app| app.host == host)
+        .map(|app| app.name.to_string())
+        .collect();
+    let next = if apps.is_empty() {
+        "No application is configured there yet.".to_owned()
+    } else {
+        format!(
+            "It is looked at now ({}); `healerctl status` shows what is seen.",
+            apps.join(", ")
+        )
+    };
+    Ok(done(format!(
+        "{host} is enrolled with {fingerprint}. {next}"
+    )))
 }
 
 /// Forgets the keys that were enrolled for a host: nothing is tried there any more. Admin.
 #[utoipa::path(delete, path = "/hosts/{host}/key", tag = "hosts", params(("host" = String, Path)),
-    responses((status = 200, body = wire::Done)))]
+    request_body = wire::WhyRequest, responses((status = 200, body = wire::Done)))]
 async fn forget(
     State(state): State<Shared>,
     caller: Caller,
     At(host): At<String>,
+    MaybeBody(request): MaybeBody<wire::WhyRequest>,
 ) -> Result<Json<wire::Done>, Failure> {
     caller.may(Role::Admin, "forget a host's key")?;
     let host = host_name(&host)?;
+    let why = request.reason.as_deref().map(reason).transpose()?;
     state
         .backend
-        .forget_host(&host, &caller.person)
+        .forget_host(&host, why, &caller.person)
         .await
         .map_err(|error| refused(&state, error))?;
     Ok(done(format!("The enrolled key of {host} is forgotten.")))

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::{Shared, app_name, done};
 use crate::config::Role;
-use crate::control::extract::{At, Body, Caller, length, named, reason};
+use crate::control::extract::{At, Body, Caller, MaybeBody, length, named, reason};
 use crate::control::problem::Failure;
 use crate::control::wire;
 use crate::model::name::CheckName;
@@ -49,18 +49,21 @@ async fn mute(
 
 /// Ends a mute. Operator.
 #[utoipa::path(delete, path = "/applications/{app}/checks/{check}/mute", tag = "applications",
-    params(("app" = String, Path), ("check" = String, Path)), responses((status = 200, body = wire::Done)))]
+    params(("app" = String, Path), ("check" = String, Path)), request_body = wire::WhyRequest,
+    responses((status = 200, body = wire::Done)))]
 async fn unmute(
     State(state): State<Shared>,
     caller: Caller,
     At((app, check)): At<(String, String)>,
+    MaybeBody(request): MaybeBody<wire::WhyRequest>,
 ) -> Result<Json<wire::Done>, Failure> {
     caller.may(Role::Operator, "unmute a check")?;
     let app = app_name(&app)?;
     let check: CheckName = named(&check, "check", "healerctl checks APP")?;
+    let why = request.reason.as_deref().map(reason).transpose()?;
     state
         .backend
-        .unmute(&app, check.clone(), caller.person)
+        .unmute(&app, check.clone(), why, caller.person)
         .await?;
     Ok(done(format!("{check} of {app} is no longer muted.")))
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{names, seconds, text, texts};
 use crate::control::wire;
 use crate::engine::handle::AppView;
+use crate::model::breaker::BreakerState;
 use crate::model::check::CheckResult;
 use crate::model::plan::{CannotHeal, ParamValue, Params, PlanItem};
 use crate::model::{Fact, Facts};
@@ -68,6 +69,47 @@ fn shown(fact: &Fact) -> Value {
     }
 }
 
+/// What keeps anything from starting on an application, whatever its plan says.
+pub(in crate::control) fn stops(view: &AppView) -> Vec<wire::Stop> {
+    let app = &view.name;
+    let mut stops = Vec::new();
+    let breaker = &view.breaker;
+    if !breaker.can_heal {
+        stops.push(wire::Stop {
+            by: "breaker".to_owned(),
+            refuses_persons: !breaker.admits_persons,
+            reason: text(&breaker.reason),
+            next: if breaker.circuit_breaker_state == BreakerState::HalfOpen {
+                format!("`healerctl heals --app {app}` shows the trial")
+            } else {
+                format!(
+                    "`healerctl breaker {app} history` shows what led there; `healerctl breaker {app} reset` clears it"
+                )
+            },
+        });
+    }
+    if let Some(hold) = &view.held {
+        let scope = hold.scope.to_text();
+        stops.push(wire::Stop {
+            by: "hold".to_owned(),
+            refuses_persons: false,
+            reason: text(&format!("{scope} is held by {}: {}", hold.owner, hold.reason)),
+            next: format!(
+                "`healerctl resume {scope}` lets automation go on; what a person asks for runs all the same"
+            ),
+        });
+    }
+    if let Some(reason) = &view.observing {
+        stops.push(wire::Stop {
+            by: "daemon".to_owned(),
+            refuses_persons: false,
+            reason: text(&format!("Nothing starts by itself: {reason}")),
+            next: "`healerctl resume all` lets it go on".to_owned(),
+        });
+    }
+    stops
+}
+
 /// An application's plan.
 pub(in crate::control) fn plan(view: &AppView) -> wire::Plan {
     let cannot = |item: &CannotHeal| {
@@ -92,6 +134,7 @@ pub(in crate::control) fn plan(view: &AppView) -> wire::Plan {
         require_approval: view.plan.require_approval.iter().map(item).collect(),
         cannot_heal: view.plan.cannot_heal.iter().map(cannot).collect(),
         summary: text(&view.plan.summary()),
+        stops: stops(view),
     }
 }
 

@@ -55,7 +55,11 @@ pub(in crate::control) fn mute(mute: &Mute) -> wire::Mute {
 }
 
 /// An action, and whether it runs alone in this mode.
-pub(in crate::control) fn action(action: &ActionView, mode: HealingMode) -> wire::Action {
+pub(in crate::control) fn action(
+    action: &ActionView,
+    mode: HealingMode,
+    stops: &[wire::Stop],
+) -> wire::Action {
     wire::Action {
         action_name: action.name.to_string(),
         title: text(&action.title),
@@ -64,6 +68,7 @@ pub(in crate::control) fn action(action: &ActionView, mode: HealingMode) -> wire
         checks: names(&action.proves),
         runs_alone_in: action.alone_in.clone(),
         runs_alone: action.alone_in.contains(&mode),
+        stopped_by: stops.iter().map(|stop| stop.by.clone()).collect(),
     }
 }
 
@@ -270,6 +275,7 @@ pub(in crate::control) fn preview(
     backup: BackupId,
     found: &RollbackPreview,
 ) -> wire::RollbackPreview {
+    let from_to = |from, to| wire::FromTo { from, to };
     let kind = |kind| match kind {
         PreviewKind::Recreate => "recreate",
         PreviewKind::Remove => "remove",
@@ -285,6 +291,12 @@ pub(in crate::control) fn preview(
             .map(|change| wire::PreviewChange {
                 path: change.path.to_string(),
                 kind: kind(change.kind).to_owned(),
+                mode: change
+                    .mode
+                    .map(|(from, to)| from_to(format!("{from:04o}"), format!("{to:04o}"))),
+                owner: change.owner.map(|((uid, gid), (to_uid, to_gid))| {
+                    from_to(format!("{uid}:{gid}"), format!("{to_uid}:{to_gid}"))
+                }),
             })
             .collect(),
         overwrites: names(&found.overwrites),

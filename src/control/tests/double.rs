@@ -139,10 +139,12 @@ pub(super) fn app(name: &str) -> AppView {
         incidents: Vec::new(),
         next: std::collections::BTreeMap::new(),
         heals: Vec::new(),
+        waits: std::collections::BTreeMap::new(),
         mutes: Vec::new(),
         approvals: Vec::new(),
         backup_policy: Policy::default().backup,
         held: None,
+        observing: None,
         due: moment(),
         name,
     }
@@ -299,6 +301,7 @@ impl Backend for Double {
         host: &'a HostName,
         fingerprint: &'a str,
         keep: bool,
+        _: Option<String>,
         _: &'a Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         self.done(&format!("enrol {host} {fingerprint} {keep}"), ())
@@ -306,6 +309,7 @@ impl Backend for Double {
     fn forget_host<'a>(
         &'a self,
         _: &'a HostName,
+        _: Option<String>,
         _: &'a Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         self.done("forget", ())
@@ -452,9 +456,13 @@ impl Backend for Double {
         &'a self,
         _: &'a AppName,
         _: CheckName,
+        why: Option<String>,
         _: Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
-        self.done("unmute", ())
+        self.done(
+            &why.map_or("unmute".to_owned(), |why| format!("unmute: {why}")),
+            (),
+        )
     }
     fn close_incident(
         &self,

@@ -4,6 +4,7 @@ mod double;
 mod hostile;
 mod peers;
 mod roles;
+mod stops;
 mod verbs;
 
 use std::sync::Arc;

@@ -53,6 +53,8 @@ pub struct EnrolRequest {
     /// Keep the key that was enrolled before, while the host changes its key.
     #[serde(default)]
     pub keep: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What one step of an examination found.

@@ -25,6 +25,9 @@ pub struct Action {
     pub runs_alone_in: Vec<HealingMode>,
     /// May it run alone in the application's present mode?
     pub runs_alone: bool,
+    /// What keeps it from starting now: `breaker`, `hold`, `daemon`; the plan says more of each.
+    #[serde(default)]
+    pub stopped_by: Vec<String>,
 }
 
 /// One proposal that waits for persons, or did.

@@ -129,6 +129,7 @@ pub(in crate::engine) enum Request {
     },
     Unmute {
         check: CheckName,
+        why: Option<String>,
         person: Person,
         answer: Answer<()>,
     },
@@ -137,6 +138,10 @@ pub(in crate::engine) enum Request {
         reason: String,
         person: Person,
         answer: Answer<()>,
+    },
+    /// What was known of the host changed: look now, and until then say this of what could not be seen.
+    LookAgain {
+        why: String,
     },
     /// Something outside the desk changed (a hold ended, a mode was set): look again.
     Nudge,

@@ -74,11 +74,15 @@ pub struct AppView {
     pub next: BTreeMap<IncidentId, String>,
     /// Unfinished.
     pub heals: Vec<Heal>,
+    /// What an unfinished heal waits for, where it could not go on.
+    pub waits: BTreeMap<HealId, String>,
     pub mutes: Vec<Mute>,
     /// When each approval that is pending was asked for.
     pub approvals: Vec<Moment>,
     pub backup_policy: BackupPolicy,
     pub held: Option<Hold>,
+    /// Why the daemon as a whole starts nothing.
+    pub observing: Option<String>,
     pub due: Moment,
 }
 
@@ -98,7 +102,7 @@ pub struct ActionView {
 #[derive(Debug, Clone)]
 pub struct EventLine {
     pub at: Moment,
-    /// `round`, `incident`, `heal`, `approval`, `breaker`, `hold`.
+    /// `incident`, `heal`, `approval`, `breaker`, `hold`, `mode`, `host`.
     pub kind: &'static str,
     pub app: Option<AppName>,
     pub text: String,

@@ -64,7 +64,14 @@ pub(super) async fn force_breaker(
             &desk.object(),
             json!({"state": state, "reason": reason}),
         );
-    Ok(desk.commit(changes).await?)
+    desk.commit(changes).await?;
+    let word = state.map_or_else(
+        || "no longer forced".to_owned(),
+        |how| format!("forced {how}"),
+    );
+    let text = format!("{word} by {}: {reason}", person.to_text());
+    desk.tell("breaker", text, None);
+    Ok(())
 }
 
 pub(super) async fn mute(
@@ -101,7 +108,12 @@ pub(super) async fn mute(
     Ok(desk.commit(changes).await?)
 }
 
-pub(super) async fn unmute(desk: &mut Desk, check: CheckName, person: &Person) -> Done<()> {
+pub(super) async fn unmute(
+    desk: &mut Desk,
+    check: CheckName,
+    why: Option<String>,
+    person: &Person,
+) -> Done<()> {
     if !desk.mutes.iter().any(|mute| mute.check == check) {
         return Err(unknown("mute of check", check.as_str(), "healerctl status").into());
     }
@@ -113,7 +125,7 @@ pub(super) async fn unmute(desk: &mut Desk, check: CheckName, person: &Person) -
     let changes = by_person(desk, person, &now).write(write).audit(
         "unmuted",
         &desk.object(),
-        json!({"check": check}),
+        json!({"check": check, "reason": why}),
     );
     Ok(desk.commit(changes).await?)
 }

@@ -245,9 +245,8 @@ pub fn fail(breaker: &Breaker, failure: Failure, policy: &BreakerPolicy, by: By<
     bound(&mut step.breaker);
     match breaker.state {
         BreakerState::Closed => {
-            let count = step.breaker.failures.len();
-            if count >= policy.max_failures.max(1) as usize {
-                step.open(&format!("{count} failed heals"), policy, by);
+            if step.breaker.failures.len() >= policy.max_failures.max(1) as usize {
+                step.open(&counted(&step.breaker.failures), policy, by);
             }
         }
         BreakerState::HalfOpen => step.open("the trial failed", policy, by),
@@ -325,6 +324,7 @@ pub fn recur(
         heal,
         action: cure.action,
         at: by.now.clone(),
+        recurred: true,
     });
     step.breaker.failures = failures;
     step.breaker
@@ -354,10 +354,40 @@ pub fn recur(
             by,
         );
     } else if step.breaker.failures.len() >= policy.max_failures.max(1) as usize {
-        let count = step.breaker.failures.len();
-        step.open(&format!("{count} failed heals"), policy, by);
+        step.open(&counted(&step.breaker.failures), policy, by);
     }
     step
+}
+
+/// A person goes back to what was there before: the cures since then are not taken back by it, and a symptom that
+/// returns with it is nobody's failure. `None`: there were none.
+pub fn disown(breaker: &Breaker, since_wall_ms: i64) -> Option<Breaker> {
+    let is_since = |cure: &Cure| cure.at.wall_ms >= since_wall_ms;
+    breaker.cures.iter().any(is_since).then(|| Breaker {
+        cures: breaker
+            .cures
+            .iter()
+            .filter(|cure| !is_since(cure))
+            .cloned()
+            .collect(),
+        ..breaker.clone()
+    })
+}
+
+/// `2 failed heals and 1 cure that did not last`.
+pub(crate) fn counted(failures: &[Failure]) -> String {
+    let recurred = failures.iter().filter(|failure| failure.recurred).count();
+    let failed = failures.len() - recurred;
+    let heals = format!("{failed} failed heal{}", if failed == 1 { "" } else { "s" });
+    let cures = match recurred {
+        1 => "1 cure that did not last".to_owned(),
+        count => format!("{count} cures that did not last"),
+    };
+    match (failed, recurred) {
+        (_, 0) => heals,
+        (0, _) => cures,
+        (_, _) => format!("{heals} and {cures}"),
+    }
 }
 
 /// A person clears it: CLOSED, no failures, nothing remembered.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::forced;
+use super::{counted, forced};
 use crate::model::breaker::{Breaker, BreakerState, ForcedState};
 use crate::model::policy::BreakerPolicy;
 use crate::model::time::Moment;
@@ -23,6 +23,9 @@ pub struct BreakerStatus {
     pub remaining_minutes: u64,
     pub can_heal: bool,
     pub reason: String,
+    /// May a person's heal start although `can_heal` is false? Not part of the control interface.
+    #[serde(skip)]
+    pub admits_persons: bool,
 }
 
 /// Reads it.
@@ -43,11 +46,22 @@ pub fn status(breaker: &Breaker, policy: &BreakerPolicy, now: &Moment) -> Breake
     let (can_heal, reason) = match (forced(breaker, now), breaker.state) {
         (Some(ForcedState::Open), _) => (false, forced_text(breaker, "forced open")),
         (Some(ForcedState::ObserveOnly), _) => (false, forced_text(breaker, "set to observe only")),
-        (None, BreakerState::Closed) => (true, "Circuit breaker is closed.".to_owned()),
+        (None, BreakerState::Closed) if failures == 0 => {
+            (true, "Circuit breaker is closed.".to_owned())
+        }
+        (None, BreakerState::Closed) => (
+            true,
+            format!(
+                "Circuit breaker is closed. It counts {}; {} open it.",
+                counted(&breaker.failures),
+                policy.max_failures
+            ),
+        ),
         (None, BreakerState::Open) => (
             false,
             format!(
-                "Circuit breaker is open. Too many consecutive failures ({failures}). Healing will be available in {remaining_minutes} minutes."
+                "Circuit breaker is open. {}. Healing will be available in {remaining_minutes} minutes.",
+                why_open(breaker)
             ),
         ),
         (None, BreakerState::HalfOpen) if breaker.trial.is_none() => (
@@ -69,6 +83,20 @@ pub fn status(breaker: &Breaker, policy: &BreakerPolicy, now: &Moment) -> Breake
         remaining_minutes,
         can_heal,
         reason,
+        admits_persons: can_heal || forced(breaker, now) == Some(ForcedState::ObserveOnly),
+    }
+}
+
+/// What it counts. A cure that did not last is told as one.
+fn why_open(breaker: &Breaker) -> String {
+    let count = breaker.failures.len();
+    match breaker.failures.iter().filter(|one| one.recurred).count() {
+        0 => format!("Too many consecutive failures ({count})"),
+        all if all == count => format!("Too many cures that did not last ({count})"),
+        _ => format!(
+            "Too many consecutive failures ({count}: {})",
+            counted(&breaker.failures)
+        ),
     }
 }
 

@@ -38,6 +38,7 @@ fn failure(number: u128, action: u8, now: &Moment) -> Failure {
         heal: heal(number),
         action: name(action),
         at: now.clone(),
+        recurred: false,
     }
 }
 
@@ -629,4 +630,77 @@ proptest! {
             prop_assert!(said.remaining_minutes <= 27 * 60, "it always ends");
         }
     }
+}
+
+#[test]
+fn a_cure_that_did_not_last_is_told_as_one_and_not_as_a_failed_heal() {
+    let incident = IncidentId::from_raw(1);
+    let once = cured(&new(), 7, 1, &at(0)).breaker;
+    let back = recur(&once, incident, heal(7), &policy(), by(&at(60))).breaker;
+    let said = status(&back, &policy(), &at(60));
+    assert!(said.can_heal);
+    assert_eq!(
+        said.reason,
+        "Circuit breaker is closed. It counts 1 cure that did not last; 3 open it."
+    );
+    let step = recur(
+        &cured(&failed(back.clone(), 1, 2, 100), 8, 3, &at(200)).breaker,
+        incident,
+        heal(8),
+        &policy(),
+        by(&at(300)),
+    );
+    assert_eq!(
+        step.transitions[0].cause,
+        "1 failed heal and 2 cures that did not last"
+    );
+    assert_eq!(
+        status(&step.breaker, &policy(), &at(300)).reason,
+        "Circuit breaker is open. Too many consecutive failures (3: 1 failed heal and 2 cures that did not last). Healing will be available in 60 minutes."
+    );
+    let mut only = back;
+    for number in [11, 12] {
+        let now = at(i64::try_from(number).unwrap() * 100);
+        only = cured(&only, number, 1, &now).breaker;
+        only = recur(
+            &only,
+            IncidentId::from_raw(number),
+            heal(number),
+            &policy(),
+            by(&now),
+        )
+        .breaker;
+    }
+    assert!(
+        status(&only, &policy(), &at(1300))
+            .reason
+            .contains("Too many cures that did not last (3)."),
+        "{}",
+        status(&only, &policy(), &at(1300)).reason
+    );
+}
+
+#[test]
+fn what_a_person_takes_back_cannot_recur() {
+    let early = cured(&new(), 1, 1, &at(0)).breaker;
+    let both = cured(&early, 2, 2, &at(100)).breaker;
+    let left = disown(&both, at(50).wall_ms).expect("one cure is since then");
+    assert_eq!(left.cures, early.cures, "the one before stands");
+    assert_eq!(disown(&left, at(50).wall_ms), None);
+    let step = recur(
+        &left,
+        IncidentId::from_raw(1),
+        heal(2),
+        &policy(),
+        by(&at(200)),
+    );
+    assert!(step.breaker.failures.is_empty() && step.breaker.recurrences.is_empty());
+}
+
+#[test]
+fn a_failure_that_was_stored_before_is_read_as_a_failed_heal() {
+    let failure = failure(1, 1, &at(0));
+    let stored = serde_json::to_string(&failure).unwrap();
+    assert!(!stored.contains("recurred"), "{stored}");
+    assert_eq!(serde_json::from_str::<Failure>(&stored).unwrap(), failure);
 }

@@ -103,6 +103,15 @@ fn plain_php_on_an_enrolled_host_is_healed_as_it_would_be_here() {
     assert_eq!(state(&scene), "NOT_ENROLLED");
     let (code, said) = ctl(&["host", "enrol", "web1", "--fingerprint", &fingerprint]);
     assert_eq!(code, Some(0), "{said:#}");
+    let told = said["message"].as_str().unwrap_or_default();
+    assert!(told.contains("looked at now (php"), "{said:#}");
+    wait_for(
+        "what was said before it was enrolled is said no more",
+        || {
+            let (_, apps) = ctl(&["apps"]);
+            !apps.to_string().contains("no host key is pinned")
+        },
+    );
 
     scene.adopted("php");
     assert_eq!(state(&scene), "SEEN");

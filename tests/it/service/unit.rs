@@ -141,6 +141,32 @@ fn the_unit_gets_ready_heals_in_its_sandbox_and_tells_the_journal() {
     assert_eq!(host.told("daemon ready").len(), 1);
     assert!(!host.told("audit head").is_empty());
 
+    // A level, the place in the source, and no secret, though a mistake in the configuration repeats one.
+    let cured = &host.told("heal cured")[0];
+    assert_eq!(cured["PRIORITY"], "6");
+    assert_eq!(cured["CODE_FILE"], "src/engine/life.rs");
+    assert!(cured["CODE_LINE"].as_str().is_some(), "{cured:#}");
+    host.write(
+        "/etc/healerd/healerd.toml",
+        "mode = \"password=tweety-in-a-cage\"\n",
+    );
+    host.systemctl(&["reload", "healerd.service"]);
+    let mut refused = Vec::new();
+    wait_for("the refusal is in the journal", || {
+        refused = host.told("configuration refused");
+        !refused.is_empty()
+    });
+    assert_eq!(refused[0]["PRIORITY"], "3", "{:#}", refused[0]);
+    let said = refused[0].to_string();
+    assert!(said.contains("[redacted]"), "{said}");
+    let journal = host.journal();
+    assert!(
+        !journal
+            .iter()
+            .any(|entry| entry.to_string().contains("tweety")),
+        "a secret is in the journal"
+    );
+
     host.systemctl(&["stop", "healerd.service"]);
     assert_eq!(host.show("Result"), "success");
     assert_eq!(host.told("daemon stopping").len(), 1);

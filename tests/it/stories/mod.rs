@@ -10,6 +10,7 @@ mod patience;
 mod person;
 mod remote;
 mod secrets;
+mod shown;
 mod time;
 mod told;
 mod undo;

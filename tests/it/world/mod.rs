@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     began: Moment,
     /// What the event stream said, with the time since the story began.
     lines: Vec<String>,
+    /// All of it, by kind.
+    heard: Vec<(&'static str, String)>,
 }
 
 impl Sim {
@@ -166,12 +168,14 @@ impl Sim {
             hand: None,
             events: None,
             lines: Vec::new(),
+            heard: Vec::new(),
         };
         sim.start().await;
         // Stories begin right after a look at a healthy app; the next one comes after 60 s.
         sim.until("looked at", seconds(60), |desk| desk.look.is_some())
             .await;
         sim.lines.clear();
+        sim.heard.clear();
         sim.began = sim.clock.now();
         sim
     }
@@ -429,6 +433,11 @@ impl Sim {
             heard.push(line);
         }
         for line in heard {
+            self.heard.push((line.kind, without_ids(&line.text)));
+            // What a story is about; the rest follows from it.
+            if !matches!(line.kind, "heal" | "breaker" | "approval") {
+                continue;
+            }
             let at = duration_since(&self.began, &line.at);
             self.lines
                 .push(format!("+{at} {}: {}", line.kind, without_ids(&line.text)));
@@ -441,7 +450,16 @@ impl Sim {
             .push(format!("+{at} {kind}: {}", without_ids(text)));
     }
 
-    /// The event stream so far, a line each.
+    /// Everything of one kind that the event stream told so far.
+    pub(crate) fn heard(&self, kind: &str) -> Vec<&str> {
+        self.heard
+            .iter()
+            .filter(|(known, _)| *known == kind)
+            .map(|(_, text)| text.as_str())
+            .collect()
+    }
+
+    /// What the event stream told of heals, approvals and the breaker so far, a line each.
     pub(crate) fn transcript(&self) -> String {
         self.lines.join("\n")
     }

@@ -64,6 +64,7 @@ async fn a_change_without_an_audit_row_is_refused() {
             breaker: Box::new({
                 let mut breaker = Breaker::new(some_app.clone());
                 breaker.failures.push(Failure {
+                    recurred: false,
                     heal: HealId::from_raw(1),
                     action: "clear_cache".parse().unwrap(),
                     at: at(0),
