@@ -146,6 +146,19 @@ impl Journal {
             .expect("the store can be read")
     }
 
+    /// Incidents that are not closed.
+    pub(super) fn unclosed(&self, app: &str) -> i64 {
+        self.runtime
+            .block_on(
+                sqlx::query_scalar(
+                    "SELECT count(*) FROM incident WHERE app = ? AND state <> 'CLOSED'",
+                )
+                .bind(app)
+                .fetch_one(&self.pool),
+            )
+            .expect("the store can be read")
+    }
+
     /// Symptoms that are cured and may still come back and take their cure back.
     pub(super) fn watched(&self, app: &str) -> i64 {
         self.runtime

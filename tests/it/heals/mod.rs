@@ -9,6 +9,7 @@ mod scene;
 mod express;
 mod healthy;
 mod laravel;
+mod network;
 mod php;
 mod remote;
 mod runaway;
