@@ -20,6 +20,10 @@ use crate::model::word::{Severity, Status};
 /// How the message of an incident begins that is about a host which does not prove to be the right one.
 pub const IN_DOUBT: &str = "its identity is in doubt";
 
+/// The same of a host that proves to be the right one and is another machine all the same: a copy, or a new one with the
+/// old one's keys.
+pub const OTHER_MACHINE: &str = "it is another machine than the one that was adopted";
+
 /// What could not be seen, carried from round to round beside the incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
@@ -37,6 +41,8 @@ pub enum Seen<'a> {
         /// Checks that this round was to ask. One of them without a result does not apply, so its symptom is gone;
         /// one that was not asked says nothing.
         asked: &'a BTreeSet<CheckName>,
+        /// Why the machine that answered is not the one that was adopted. That is told at once, as a doubt is.
+        other_machine: Option<&'a str>,
     },
     /// The host could not be reached.
     Unseen {
@@ -107,9 +113,19 @@ pub fn update(
         Seen::Unseen { reason, in_doubt } => {
             update.unseen(app, reason, in_doubt, now, timing, new_id);
         }
-        Seen::Round { round, asked } => {
+        Seen::Round {
+            round,
+            asked,
+            other_machine,
+        } => {
             update.blind.rounds = 0;
-            update.close_unknown(|check| check.is_none());
+            let known = update.about_host().is_some_and(is_other_machine);
+            if other_machine.is_none() || !known {
+                update.close_unknown(|check| check.is_none());
+            }
+            if let (Some(message), false) = (other_machine, known) {
+                update.open_unknown(app, None, message.to_owned(), now, new_id);
+            }
             for result in &round.results {
                 update.result(app, result, now, timing, new_id);
             }
@@ -137,13 +153,7 @@ impl Update {
             incident.last_bad = None;
         }
         let known = self
-            .incidents
-            .iter()
-            .find(|incident| {
-                incident.kind == IncidentKind::Unknown
-                    && incident.check.is_none()
-                    && incident.state != IncidentState::Closed
-            })
+            .about_host()
             .map(|incident| incident.message.starts_with(IN_DOUBT));
         match known {
             // A host that was away and is in doubt now is news of another kind.
@@ -159,6 +169,15 @@ impl Update {
             return;
         };
         self.open_unknown(app, None, message, now, new_id);
+    }
+
+    /// The incident of the host itself.
+    fn about_host(&self) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| {
+            incident.kind == IncidentKind::Unknown
+                && incident.check.is_none()
+                && incident.state != IncidentState::Closed
+        })
     }
 
     fn result(
@@ -319,6 +338,10 @@ impl Update {
             }
         }
     }
+}
+
+fn is_other_machine(incident: &Incident) -> bool {
+    incident.message.starts_with(OTHER_MACHINE)
 }
 
 fn watch_is_over(incident: &Incident, now: &Moment, timing: &Timing) -> bool {

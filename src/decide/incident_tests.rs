@@ -9,6 +9,8 @@ struct Course {
     clock_ms: i64,
     ids: u128,
     timing: Timing,
+    /// It is another machine that answers.
+    other_machine: bool,
 }
 
 impl Course {
@@ -18,6 +20,7 @@ impl Course {
             clock_ms: 0,
             ids: 0,
             timing: Timing::default(),
+            other_machine: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Course {
                 Some(_) => Seen::Round {
                     round: &round,
                     asked: &asked,
+                    other_machine: self.other_machine.then_some(OTHER_MACHINE),
                 },
                 None => Seen::Unseen {
                     reason: "refused",
@@ -240,4 +244,26 @@ fn error_that_ends_in_between_starts_anew() {
     course.see(15, DARK);
     assert!(course.see(600, DARK).is_empty());
     assert!(course.timing.unknown_after > Duration::from_secs(615));
+}
+
+#[test]
+fn another_machine_is_told_at_once_and_its_looks_still_count() {
+    let mut course = Course::new();
+    course.see(0, WELL);
+    course.other_machine = true;
+    assert_eq!(course.see(60, BAD), ["opened 1", "opened 2"]);
+    assert_eq!(course.see(60, BAD), [""; 0]);
+    assert_eq!(course.see(60, None), [""; 0], "away, and told of already");
+    assert_eq!(course.see(600, None), [""; 0]);
+    assert_eq!(course.see(60, BAD), [""; 0]);
+    course.other_machine = false;
+    assert_eq!(course.see(60, BAD), ["closed 1"]);
+
+    // Away first, and another one when it comes back: one thing at a time.
+    let mut course = Course::new();
+    for _ in 0..3 {
+        course.see(60, None);
+    }
+    course.other_machine = true;
+    assert_eq!(course.see(60, WELL), ["closed 1", "opened 2"]);
 }

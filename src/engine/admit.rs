@@ -8,7 +8,8 @@ use super::desk::{Desk, EngineError};
 use super::gate::Facts;
 use super::known_good;
 use super::life::Wake;
-use crate::decide::incident::{IN_DOUBT, IncidentChange, Update};
+use super::outage;
+use crate::decide::incident::{IncidentChange, Update};
 use crate::guard::breaker;
 use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, ApprovalState};
@@ -472,27 +473,6 @@ async fn tell_denied(
     desk.commit(changes).await
 }
 
-/// Key and title of the notice about a new incident. A host that cannot be seen is told once for all its apps.
-fn opened_words(desk: &Desk, incident: &Incident, name: &str) -> (String, String) {
-    let is_about_host = incident.kind == IncidentKind::Unknown && incident.check.is_none();
-    if !is_about_host {
-        return (
-            format!("incident:{}", incident.id),
-            format!("{}: {name} is {}", incident.app, incident.status),
-        );
-    }
-    let host = &desk.app.host;
-    let key = desk.shared.outage(host, &incident.id.to_string());
-    if incident.message.starts_with(IN_DOUBT) {
-        (
-            format!("{key}:doubt"),
-            format!("{host}: its identity is in doubt, nothing is tried there"),
-        )
-    } else {
-        (key, format!("{host} cannot be seen"))
-    }
-}
-
 /// What a round did to incidents, as writes: rows, notes, audit, recurrences taken back from the breaker, notices.
 pub(super) fn incident_writes(
     desk: &Desk,
@@ -524,7 +504,7 @@ pub(super) fn incident_writes(
             IncidentChange::Opened(_) => {
                 desk.metrics.incident_opened(incident.kind);
                 if incident.status == Status::Fail || incident.kind == IncidentKind::Unknown {
-                    let (key, title) = opened_words(desk, incident, &name);
+                    let (key, title) = outage::opened_words(desk, incident, &name);
                     changes = changes.write(desk.notice(
                         "incident_opened",
                         key,
@@ -567,7 +547,12 @@ pub(super) fn incident_writes(
                 "incident_gone",
                 "gone by itself; watching whether it comes back",
             ),
-            IncidentChange::Closed(_) => ("incident_closed", "closed: it stayed away"),
+            IncidentChange::Closed(_) => {
+                if outage::is_over(incident, updated) {
+                    changes = changes.write(outage::seen_again(desk, incident, now));
+                }
+                ("incident_closed", "closed: it stayed away")
+            }
             IncidentChange::Changed(_) => ("incident_changed", "changed"),
         };
         notes.insert(id, note);

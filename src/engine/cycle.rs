@@ -17,7 +17,7 @@ use crate::decide::incident::{self, Seen};
 use crate::model::check::Round;
 use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
-use crate::model::name::CheckName;
+use crate::model::name::{CheckName, HostName};
 use crate::model::time::Moment;
 use crate::seam::{StoreError, Write};
 use crate::telemetry::redact_facts;
@@ -141,9 +141,10 @@ pub(super) async fn seen(
     let now = desk.now();
     let timing = desk.app.policy.timing.clone();
     desk.note_roots(&round);
-    desk.shared.outage_over(&desk.app.host);
-    // The machine that is there at the first look is the one that is adopted, long before anything may run on it.
-    if !desk.shared.is_adopted(&desk.app.host) {
+    // The machine that is there at the first look is the one that is adopted, long before anything may run on it. That a
+    // later one is another is noticed by looking, not only when something is to be done.
+    let is_far = desk.app.host != HostName::local();
+    if is_far || !desk.shared.is_adopted(&desk.app.host) {
         desk.shared
             .host_facts(&desk.world, &desk.app.host, desk.login())
             .await;
@@ -167,11 +168,16 @@ pub(super) async fn seen(
         .map(redact_facts::result)
         .collect();
     let whole = life::merged(desk.look.take(), &round);
+    let other_machine = desk.shared.other_machine(&desk.app.host);
+    if other_machine.is_none() {
+        desk.shared.outage_over(&desk.app.host);
+    }
     let updated = looked_at(
         desk,
         Seen::Round {
             round: &round,
             asked,
+            other_machine: other_machine.as_deref(),
         },
         &now,
     );
@@ -304,6 +310,7 @@ async fn unseen(desk: &mut Desk, why: &Unseen) -> Result<(), EngineError> {
         desk.tell("host", text, None);
     }
     desk.unseen_reason = Some(reason.clone());
+    desk.shared.forget_facts(&desk.app.host);
     let seen = Seen::Unseen {
         reason,
         in_doubt: why.in_doubt,

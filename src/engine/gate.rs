@@ -38,7 +38,7 @@ impl Facts {
     pub(super) async fn gather(desk: &Desk, heal: &Heal, round: Round, seen: Moment) -> Self {
         let host = desk
             .shared
-            .host_facts(&desk.world, &desk.app.host, desk.login())
+            .host_facts_now(&desk.world, &desk.app.host, desk.login())
             .await;
         let room = room(desk, heal).await;
         let preconditions = preconditions(&desk.stack, &desk.app, heal, &round);

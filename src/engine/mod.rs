@@ -19,6 +19,7 @@ mod life;
 mod look;
 mod network;
 mod next;
+mod outage;
 mod proposals;
 mod recover;
 mod requests;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::handle::{OpError, OpErrorKind, store_error, unknown};
 use super::{network, who};
+use crate::decide::incident::OTHER_MACHINE;
 use crate::guard::HostFacts;
 use crate::guard::mode::{Modes, effective};
 use crate::model::host::{UserIds, UserName};
@@ -43,6 +44,8 @@ struct State {
     users: BTreeMap<(HostName, UserName), UserIds>,
     /// Hosts that cannot be seen, each with the key under which that is told once for all of its apps.
     unseen: BTreeMap<HostName, String>,
+    /// The key of each host's last outage that is over.
+    seen_again: BTreeMap<HostName, String>,
     /// Keys of hosts that persons enrolled.
     enrolled: BTreeMap<HostName, Vec<String>>,
     /// Configured for everything.
@@ -171,7 +174,37 @@ impl Shared {
 
     /// A host was seen: what comes next is another outage.
     pub(super) fn outage_over(&self, host: &HostName) {
-        self.state().unseen.remove(host);
+        let mut state = self.state();
+        if let Some(key) = state.unseen.remove(host) {
+            state.seen_again.insert(host.clone(), key);
+        }
+    }
+
+    /// The key under which it is told that a host can be seen again: one for all its apps. `first` names an outage that
+    /// was told before this process began.
+    pub(super) fn seen_again(&self, host: &HostName, first: &str) -> String {
+        self.outage_over(host);
+        let mut state = self.state();
+        let key = state.seen_again.entry(host.clone());
+        key.or_insert_with(|| format!("host:{host}:{first}"))
+            .clone()
+    }
+
+    /// A host was not seen: who answers there next is asked anew which machine it is.
+    pub(super) fn forget_facts(&self, host: &HostName) {
+        self.state().hosts.remove(host);
+    }
+
+    /// Why a host that answers is not the one that was adopted; none while that is not known.
+    pub(super) fn other_machine(&self, host: &HostName) -> Option<String> {
+        let (Some(adopted), Some(seen)) = self.machine(host) else {
+            return None;
+        };
+        (adopted != seen).then(|| {
+            format!(
+                "{OTHER_MACHINE}; nothing is healed there until `healerctl adopt {host}`, if that is right"
+            )
+        })
     }
 
     /// Takes over a new configuration.
@@ -317,6 +350,19 @@ impl Shared {
     /// Is it known which machine a host is?
     pub fn is_adopted(&self, host: &HostName) -> bool {
         self.state().adopted.contains_key(host)
+    }
+
+    /// The same, asked just now where somebody else could answer at the host's address: for what is about to begin there.
+    pub(super) async fn host_facts_now(
+        &self,
+        world: &World,
+        host: &HostName,
+        login: Login,
+    ) -> Option<HostFacts> {
+        if *host != HostName::local() {
+            self.forget_facts(host);
+        }
+        self.host_facts(world, host, login).await
     }
 
     /// Which machine a host is, asked at most once a minute. The first one ever seen is adopted.

@@ -161,7 +161,7 @@ impl Journal {
     }
 
     /// Incidents that are not closed.
-    pub(super) fn open_incidents(&self, app: &str) -> i64 {
+    pub(super) fn unclosed(&self, app: &str) -> i64 {
         self.runtime
             .block_on(
                 sqlx::query_scalar(

@@ -10,6 +10,7 @@ mod express;
 mod fpm;
 mod healthy;
 mod laravel;
+mod network;
 mod php;
 mod remote;
 mod runaway;

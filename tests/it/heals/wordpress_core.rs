@@ -83,7 +83,7 @@ fn a_core_file_that_is_gone_or_cut_off_is_put_back_or_nothing_is_changed() {
     scene.lab.user.own(&file);
     http::wait_for_status(&app.web.url, 200);
     wait_for("the incident is over", || {
-        scene.journal.open_incidents(APP) == 0
+        scene.journal.unclosed(APP) == 0
     });
 
     // A full disk cut it off: the file is there, and PHP cannot read it.

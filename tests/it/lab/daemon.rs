@@ -16,6 +16,8 @@ pub(crate) struct Daemon {
     pub(crate) state_dir: PathBuf,
     /// Where it is scraped, `host:port`.
     pub(crate) metrics: String,
+    /// A process in the network namespace that it runs in; none: this machine's.
+    pub(crate) net: Option<u32>,
 }
 
 impl Lab {
@@ -27,6 +29,19 @@ impl Lab {
     /// # Errors
     /// With all that it said, when it ended before its socket was there.
     pub(crate) fn daemon(&self, config: &str, allow: &str) -> Result<Daemon, String> {
+        self.daemon_in(None, config, allow)
+    }
+
+    /// The same in the network namespace of a process.
+    ///
+    /// # Errors
+    /// As [`Lab::daemon`].
+    pub(crate) fn daemon_in(
+        &self,
+        net: Option<u32>,
+        config: &str,
+        allow: &str,
+    ) -> Result<Daemon, String> {
         // Made by the daemon itself.
         let state_dir = self.dir().join("state");
         let socket = self.dir().join("control.sock");
@@ -52,6 +67,7 @@ impl Lab {
             socket,
             state_dir,
             metrics,
+            net,
         })
     }
 
@@ -73,9 +89,14 @@ impl Lab {
     }
 
     fn start_daemon(&self, mut daemon: Daemon) -> Result<Daemon, String> {
+        let program = env!("CARGO_BIN_EXE_healerd");
+        let mut command = match daemon.net {
+            Some(net) => self.inside(net, program),
+            None => self.as_root(program),
+        };
         let pid = self.spawn(
             "healerd",
-            self.as_root(env!("CARGO_BIN_EXE_healerd"))
+            command
                 // Its prefix is the configuration's; the command line names the lab as well.
                 .env_remove("HEALERD_LAB")
                 .arg("--config")

@@ -7,16 +7,19 @@
 //! A test that cannot run here says SKIP with the reason; with `HEALERD_TESTS_REQUIRE_ALL=1` that is a failure.
 
 pub(crate) mod daemon;
+pub(crate) mod ear;
 pub(crate) mod faults;
 pub(crate) mod http;
 pub(crate) mod laravel;
 pub(crate) mod machine;
 pub(crate) mod mariadb;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod php;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod relay;
 pub(crate) mod sshd;
 pub(crate) mod store;
 pub(crate) mod tree;

@@ -37,6 +37,21 @@ pub(crate) struct Like {
     pub(crate) home: Option<PathBuf>,
     /// Mount options of a small file system in the place of the home.
     pub(crate) home_mount: Option<&'static str>,
+    /// Where it listens, when that is not a loopback port of this machine.
+    pub(crate) place: Option<Place>,
+    /// What it says that its machine is; empty: this machine.
+    pub(crate) machine_id: String,
+    /// The server whose host keys it has too.
+    pub(crate) keys_of: Option<PathBuf>,
+}
+
+/// A place in a network of the test's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// A process in its network namespace.
+    pub(crate) net: u32,
+    pub(crate) address: String,
+    pub(crate) port: u16,
 }
 
 impl Lab {
@@ -69,10 +84,13 @@ impl Lab {
                 .expect("text grows");
         }
         std::fs::write(dir.join("passwd"), passwd).expect("root can write");
-        let port = self.port();
+        let (address, port) = match &like.place {
+            Some(place) => (place.address.clone(), place.port),
+            None => ("127.0.0.1".to_owned(), self.port()),
+        };
         // The first word on a setting counts, so a test's own lines come first.
         let mut config = format!(
-            "{}\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
+            "{}\nPort {port}\nListenAddress {address}\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nAuthorizedKeysFile {dir}/authorized\nLogLevel VERBOSE\n\
              Subsystem sftp internal-sftp\n",
             like.config,
@@ -85,12 +103,26 @@ impl Lab {
         };
         for kind in kinds {
             let key = dir.join(format!("host_{kind}"));
-            self.ssh_key(&key, kind, "");
+            if let Some(other) = &like.keys_of {
+                for end in ["", ".pub"] {
+                    let name = format!("host_{kind}{end}");
+                    std::fs::copy(other.join(&name), dir.join(&name)).expect("root can copy");
+                }
+            } else {
+                self.ssh_key(&key, kind, "");
+            }
             writeln!(config, "HostKey {}", key.display()).expect("text grows");
         }
         std::fs::write(dir.join("config"), config).expect("root can write");
         std::fs::write(dir.join("authorized"), "").expect("root can write");
         let mut script = vec![format!("mount --bind {}/passwd /etc/passwd", dir.display())];
+        if !like.machine_id.is_empty() {
+            std::fs::write(dir.join("machine-id"), &like.machine_id).expect("root can write");
+            script.push(format!(
+                "mount --bind {}/machine-id /etc/machine-id",
+                dir.display()
+            ));
+        }
         if let Some(options) = like.home_mount {
             script.push(format!(
                 "mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
@@ -104,11 +136,11 @@ impl Lab {
             dir.display()
         ));
         let script = script.join(" && ");
-        let pid = self.spawn(
-            name,
-            self.as_root("unshare")
-                .args(["--mount", "sh", "-c", &script]),
-        );
+        let mut command = match &like.place {
+            Some(place) => self.inside(place.net, "unshare"),
+            None => self.as_root("unshare"),
+        };
+        let pid = self.spawn(name, command.args(["--mount", "sh", "-c", &script]));
         wait_for("sshd listens", || {
             assert!(self.runs(pid), "sshd ended: {}", self.log(name));
             self.log(name).contains("Server listening")
@@ -160,6 +192,17 @@ impl Sshd {
     /// The users' home as everybody sees it (not when something is mounted there).
     pub(crate) fn home(&self) -> PathBuf {
         self.dir.join("home")
+    }
+
+    /// Its own directory, where its keys are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path as the server's users see it, whatever is mounted there.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{}/root", self.pid)).join(inside)
     }
 
     /// What the server has said.

@@ -4,7 +4,7 @@ use healerd::model::host::UNKNOWN_ID;
 use healerd::model::incident::{IncidentKind, IncidentState};
 use healerd::seam::{Call, Host as _, HostError, Lane, Login, Store as _};
 
-use crate::world::{Sim, hours, minutes, person, seconds};
+use crate::world::{Sim, hours, is, minutes, person, seconds};
 
 /// UNKNOWN incidents that are not closed, as their messages.
 fn unknowns(sim: &Sim) -> Vec<String> {
@@ -135,6 +135,7 @@ async fn a_host_whose_key_changed_is_told_at_once_and_nothing_is_done_or_blamed(
     })
     .await;
     assert_eq!(unknowns(&sim), [""; 0]);
+    assert_eq!(sim.notices("host_seen").await.len(), 1);
 }
 
 #[tokio::test]
@@ -170,4 +171,43 @@ async fn another_machine_behind_the_name_is_only_observed() {
             .any(|incident| incident.kind == IncidentKind::Symptom),
         "it is looked at"
     );
+    let said = unknowns(&sim);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("another machine"), "{said:?}");
+    let told = async |sim: &Sim| {
+        let told = sim.notices("incident_opened").await;
+        let about_host = told
+            .iter()
+            .filter(|title| title.contains("another machine"));
+        about_host.count()
+    };
+    assert_eq!(told(&sim).await, 1);
+
+    // Away for a while, and still the other one: nothing new.
+    sim.host.machine().reachable = false;
+    sim.pass(minutes(10)).await;
+    sim.host.machine().reachable = true;
+    sim.pass(minutes(10)).await;
+    assert_eq!(told(&sim).await, 1);
+    assert!(sim.notices("host_seen").await.is_empty());
+
+    sim.host.machine().identity = "machine-1".to_owned();
+    sim.until("healed by the right one", hours(1), |desk| {
+        desk.breaker.cures.len() == 1
+    })
+    .await;
+    assert_eq!(unknowns(&sim), [""; 0]);
+    assert_eq!(sim.notices("host_seen").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_took_the_others_place_since_the_last_look_is_not_acted_on() {
+    let mut sim = Sim::remote().await;
+    sim.write("cache/bad", "garbage");
+    sim.until("admitted", minutes(30), |desk| !desk.heals.is_empty())
+        .await;
+    assert!(is(sim.desk(), "clear_cache", "Admitted"));
+    sim.host.machine().identity = "machine-2".to_owned();
+    sim.pass(minutes(30)).await;
+    assert!(sim.ran().is_empty(), "{:?}", sim.ran());
 }

@@ -65,6 +65,7 @@ async fn a_host_that_is_unseen_for_three_rounds_is_told_once_and_nothing_runs() 
         !desk.heals.is_empty()
     })
     .await;
+    assert_eq!(sim.notices("host_seen").await.len(), 1);
 }
 
 #[tokio::test]
