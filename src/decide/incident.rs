@@ -20,6 +20,9 @@ use crate::model::word::{Severity, Status};
 /// How the message of an incident begins that is about a host which does not prove to be the right one.
 pub const IN_DOUBT: &str = "its identity is in doubt";
 
+/// How it begins when the records of the host belong to another daemon.
+pub const NOT_OURS: &str = "another daemon looks after it";
+
 /// What could not be seen, carried from round to round beside the incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
@@ -41,8 +44,8 @@ pub enum Seen<'a> {
     /// The host could not be reached.
     Unseen {
         reason: &'a str,
-        /// It does not prove to be the host that it should be. That is told at once: waiting makes nothing clearer.
-        in_doubt: bool,
+        /// How to say what no waiting makes clearer ([`IN_DOUBT`], [`NOT_OURS`]): that is told at once.
+        at_once: Option<&'static str>,
     },
 }
 
@@ -104,8 +107,8 @@ pub fn update(
         changes: Vec::new(),
     };
     match seen {
-        Seen::Unseen { reason, in_doubt } => {
-            update.unseen(app, reason, in_doubt, now, timing, new_id);
+        Seen::Unseen { reason, at_once } => {
+            update.unseen(app, reason, at_once, now, timing, new_id);
         }
         Seen::Round { round, asked } => {
             update.blind.rounds = 0;
@@ -127,7 +130,7 @@ impl Update {
         &mut self,
         app: &AppName,
         reason: &str,
-        in_doubt: bool,
+        at_once: Option<&'static str>,
         now: &Moment,
         timing: &Timing,
         new_id: &mut dyn FnMut() -> IncidentId,
@@ -144,15 +147,15 @@ impl Update {
                     && incident.check.is_none()
                     && incident.state != IncidentState::Closed
             })
-            .map(|incident| incident.message.starts_with(IN_DOUBT));
+            .map(|incident| at_once.is_some_and(|words| incident.message.starts_with(words)));
         match known {
             // A host that was away and is in doubt now is news of another kind.
-            Some(false) if in_doubt => self.close_unknown(|check| check.is_none()),
+            Some(false) if at_once.is_some() => self.close_unknown(|check| check.is_none()),
             Some(_) => return,
             None => {}
         }
-        let message = if in_doubt {
-            format!("{IN_DOUBT}: {reason}")
+        let message = if let Some(words) = at_once {
+            format!("{words}: {reason}")
         } else if self.blind.rounds >= timing.unknown_rounds {
             format!("not seen for {} rounds: {reason}", self.blind.rounds)
         } else {

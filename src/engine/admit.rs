@@ -8,7 +8,7 @@ use super::desk::{Desk, EngineError};
 use super::gate::Facts;
 use super::known_good;
 use super::life::Wake;
-use crate::decide::incident::{IN_DOUBT, IncidentChange, Update};
+use crate::decide::incident::{IN_DOUBT, IncidentChange, NOT_OURS, Update};
 use crate::guard::breaker;
 use crate::model::action::ResolvedAction;
 use crate::model::approval::{Approval, ApprovalState};
@@ -464,6 +464,11 @@ fn opened_words(desk: &Desk, incident: &Incident, name: &str) -> (String, String
         (
             format!("{key}:doubt"),
             format!("{host}: its identity is in doubt, nothing is tried there"),
+        )
+    } else if incident.message.starts_with(NOT_OURS) {
+        (
+            format!("{key}:not-ours"),
+            format!("{host}: another daemon looks after it, nothing is tried there"),
         )
     } else {
         (key, format!("{host} cannot be seen"))
