@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs at once in one story. They wait more than they work.
 const WORKERS: usize = 5;
 
+/// The same when there are servers to wait for, too.
+const WORKERS_FAR: usize = 8;
+
 /// What persons do in a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persons {
@@ -46,22 +49,29 @@ pub(crate) enum Kills {
     /// Whoever announced it.
     Announcer,
     Everybody,
-    /// Each part in turn, from point to point; at the first of each point that begins like one of these: every part.
+    /// Each part in turn, from point to point; where a point begins like one of these: every part.
     Parts(&'static [&'static str]),
 }
 
 impl Kills {
-    fn at(self, name: &str, nth: usize, turn: usize) -> Vec<Victim> {
+    /// Which times of a point: everybody is as likely to be at the first as at the last.
+    fn times(self, count: usize) -> BTreeSet<usize> {
+        match self {
+            Self::Announcer | Self::Everybody => BTreeSet::from([1, count]),
+            Self::Parts(_) => BTreeSet::from([1]),
+        }
+    }
+
+    fn at(self, name: &str, turn: usize) -> Vec<Victim> {
         match self {
             Self::Announcer => vec![Victim::Announcer],
             Self::Everybody => vec![Victim::Everybody],
             Self::Parts(all_at) => {
                 let mut parts = Part::ALL.to_vec();
-                // There is none before it was started.
-                if is_before_supervisor(name) {
+                if !has_supervisor(name) {
                     parts.retain(|part| *part != Part::Supervisor);
                 }
-                if nth > 1 || !begins(name, all_at) {
+                if !begins(name, all_at) {
                     parts = vec![parts[turn % parts.len()]];
                 }
                 parts.into_iter().map(Victim::Part).collect()
@@ -70,8 +80,10 @@ impl Kills {
     }
 }
 
-fn is_before_supervisor(name: &str) -> bool {
-    begins(name, &["engine.", "vault.", "run.witness.", "run.begun"])
+/// Is one alive whenever this point is passed?
+fn has_supervisor(name: &str) -> bool {
+    let before = begins(name, &["run.witness.", "run.begun"]);
+    !before && begins(name, &["run.", "put.", "remove."])
 }
 
 fn begins(name: &str, with: &[&str]) -> bool {
@@ -138,21 +150,21 @@ pub(crate) fn sweep(story: &Story) {
     let chosen = played.counts.iter();
     let chosen = chosen.filter(|(name, _)| begins(name, story.kills_at));
     let targets = chosen.flat_map(|(name, count)| {
-        BTreeSet::from([1, *count])
-            .into_iter()
-            .map(|nth| (name.clone(), nth))
+        let times = story.kills.times(*count).into_iter();
+        times.map(|nth| (name.clone(), nth))
     });
     let targets = targets.enumerate().flat_map(|(turn, (name, nth))| {
-        let victims = story.kills.at(&name, nth, turn).into_iter();
+        let victims = story.kills.at(&name, turn).into_iter();
         victims.map(move |victim| {
             let name = name.clone();
             (Target { name, nth }, victim)
         })
     });
+    let workers = if story.is_far { WORKERS_FAR } else { WORKERS };
     let targets = Mutex::new(targets.collect::<Vec<_>>());
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let next = locked(&targets).pop();
@@ -174,10 +186,6 @@ pub(crate) fn sweep(story: &Story) {
                 ..
             })) => {
                 println!("{name}: {end}: {message}");
-            }
-            // Agents come and go while the daemon does its own work; supervisors end.
-            Some(Ok(Played { reached: true, .. })) if name.starts_with("engine.") || nth > 1 => {
-                println!("{name}: nobody there");
             }
             Some(Ok(Played { reached: true, .. })) => bad.push(format!("{name}: nobody there")),
             // Later times of a point may depend on how fast things went; the first may not.

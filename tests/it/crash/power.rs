@@ -1,4 +1,4 @@
-//! The power of a host goes while actions run on it; the daemon is elsewhere and sees a silence.
+//! The power of a host goes while actions run on it; the daemon is elsewhere and sees a silence, or goes as well.
 //!
 //! Several daemons look after one application each on the same host, and each action stands at another point when the
 //! power goes, so that one cut and one boot are enough for all of them.
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use healerd::model::heal::HealState;
+use rustix::process::Signal;
 
 use super::NO_CURE;
 use super::play::{Ends, judge};
@@ -17,6 +18,7 @@ use super::site::{Programs, Site, announcing, tables};
 use super::stage::Stage;
 use crate::lab::door::Door;
 use crate::lab::machine::{self, Machine};
+use crate::lab::process::signal;
 use crate::lab::user::User;
 use crate::lab::{Lab, PATIENCE, wait_for};
 
@@ -136,7 +138,7 @@ fn after_a_power_cut_of_the_host_no_action_runs_again_and_every_heal_comes_to_re
             .stdout
     };
     let door = machine.ssh_door(&lab, "/etc/ssh/lab_config");
-    let Some(households) = settle_in(&machine, &door, &programs, &lab) else {
+    let Some(mut households) = settle_in(&machine, &door, &programs, &lab) else {
         return;
     };
     for house in &households {
@@ -147,8 +149,16 @@ fn after_a_power_cut_of_the_host_no_action_runs_again_and_every_heal_comes_to_re
     let before = boot();
     door.host_dies();
     machine.cut();
+    // Every second daemon goes too, and knows nothing but what is in its state when the host is there again.
+    for house in households.iter().step_by(2) {
+        signal(house.daemon, Signal::KILL);
+    }
     machine.start();
     door.host_lives();
+    for house in households.iter_mut().step_by(2) {
+        wait_for("the daemon is gone", || !house.stage.lab.runs(house.daemon));
+        house.daemon = house.stage.start("");
+    }
     assert_ne!(boot(), before, "it is another boot");
 
     let end = Instant::now() + PATIENCE * PATIENT;
