@@ -24,6 +24,9 @@ pub const IN_DOUBT: &str = "its identity is in doubt";
 /// old one's keys.
 pub const OTHER_MACHINE: &str = "it is another machine than the one that was adopted";
 
+/// How it begins when the records of the host belong to another daemon.
+pub const NOT_OURS: &str = "another daemon looks after it";
+
 /// What could not be seen, carried from round to round beside the incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
@@ -47,8 +50,8 @@ pub enum Seen<'a> {
     /// The host could not be reached.
     Unseen {
         reason: &'a str,
-        /// It does not prove to be the host that it should be. That is told at once: waiting makes nothing clearer.
-        in_doubt: bool,
+        /// How to say what no waiting makes clearer ([`IN_DOUBT`], [`NOT_OURS`]): that is told at once.
+        at_once: Option<&'static str>,
     },
 }
 
@@ -110,8 +113,8 @@ pub fn update(
         changes: Vec::new(),
     };
     match seen {
-        Seen::Unseen { reason, in_doubt } => {
-            update.unseen(app, reason, in_doubt, now, timing, new_id);
+        Seen::Unseen { reason, at_once } => {
+            update.unseen(app, reason, at_once, now, timing, new_id);
         }
         Seen::Round {
             round,
@@ -143,7 +146,7 @@ impl Update {
         &mut self,
         app: &AppName,
         reason: &str,
-        in_doubt: bool,
+        at_once: Option<&'static str>,
         now: &Moment,
         timing: &Timing,
         new_id: &mut dyn FnMut() -> IncidentId,
@@ -154,15 +157,15 @@ impl Update {
         }
         let known = self
             .about_host()
-            .map(|incident| incident.message.starts_with(IN_DOUBT));
+            .map(|incident| at_once.is_some_and(|words| incident.message.starts_with(words)));
         match known {
             // A host that was away and is in doubt now is news of another kind.
-            Some(false) if in_doubt => self.close_unknown(|check| check.is_none()),
+            Some(false) if at_once.is_some() => self.close_unknown(|check| check.is_none()),
             Some(_) => return,
             None => {}
         }
-        let message = if in_doubt {
-            format!("{IN_DOUBT}: {reason}")
+        let message = if let Some(words) = at_once {
+            format!("{words}: {reason}")
         } else if self.blind.rounds >= timing.unknown_rounds {
             format!("not seen for {} rounds: {reason}", self.blind.rounds)
         } else {

@@ -73,7 +73,7 @@ impl Course {
                 },
                 None => Seen::Unseen {
                     reason: "refused",
-                    in_doubt: false,
+                    at_once: None,
                 },
             },
             &now,

@@ -313,7 +313,7 @@ async fn unseen(desk: &mut Desk, why: &Unseen) -> Result<(), EngineError> {
     desk.shared.forget_facts(&desk.app.host);
     let seen = Seen::Unseen {
         reason,
-        in_doubt: why.in_doubt,
+        at_once: why.at_once,
     };
     let updated = looked_at(desk, seen, &now);
     let due = schedule::next_due(&desk.app, &now, desk.world.random.next());

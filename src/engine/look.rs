@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::desk::Desk;
 use super::known_good;
 use crate::catalogue::Check;
+use crate::decide::incident::{IN_DOUBT, NOT_OURS};
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::check::Round;
 use crate::model::heal::{Heal, Origin};
@@ -33,14 +34,21 @@ pub(super) enum Which<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Unseen {
     pub(super) reason: String,
-    /// The host does not prove to be the one that it should be.
-    pub(super) in_doubt: bool,
+    /// What no waiting makes clearer, in the words that an incident begins with.
+    pub(super) at_once: Option<&'static str>,
 }
 
 impl From<HostError> for Unseen {
     fn from(error: HostError) -> Self {
         Self {
-            in_doubt: matches!(error, HostError::Untrusted { .. }),
+            at_once: match &error {
+                HostError::Untrusted { .. } => Some(IN_DOUBT),
+                HostError::NotOurs { .. } => Some(NOT_OURS),
+                HostError::Unreachable { .. }
+                | HostError::Unknown { .. }
+                | HostError::Refused { .. }
+                | HostError::Protocol { .. } => None,
+            },
             reason: error.to_string(),
         }
     }
@@ -52,7 +60,7 @@ impl From<ObserveError> for Unseen {
             ObserveError::Host(error) => error.into(),
             error @ ObserveError::NoHost(_) => Self {
                 reason: error.to_string(),
-                in_doubt: false,
+                at_once: None,
             },
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::json;
 
 use super::handle::{Handle, OpError, OpErrorKind, store_error, unknown};
-use crate::decide::incident::IN_DOUBT;
+use crate::decide::incident::{IN_DOUBT, NOT_OURS};
 use crate::model::approval::Person;
 use crate::model::host::{OfferedKey, RemoteHost, SshSettings};
 use crate::model::host_key::HostKey;
@@ -64,6 +64,8 @@ pub enum HostState {
     NotEnrolled,
     /// It does not prove to be the one that it should be: nothing is tried there.
     InDoubt,
+    /// Its records belong to another daemon: nothing is tried there.
+    NotOurs,
     /// It could not be reached when it was last tried.
     Unseen,
     /// It is another machine than the one that was adopted.
@@ -81,6 +83,7 @@ impl HostState {
             Self::Local => "LOCAL",
             Self::NotEnrolled => "NOT_ENROLLED",
             Self::InDoubt => "IN_DOUBT",
+            Self::NotOurs => "NOT_OURS",
             Self::Unseen => "UNSEEN",
             Self::OtherMachine => "OTHER_MACHINE",
             Self::Seen => "SEEN",
@@ -278,17 +281,19 @@ impl Handle {
             configured
         };
         let unseen = apps.iter().find_map(|app| app.unseen.clone());
-        let in_doubt = apps
-            .iter()
-            .flat_map(|app| &app.incidents)
-            .any(|incident| incident.message.starts_with(IN_DOUBT));
+        let said = |words: &str| {
+            let mut incidents = apps.iter().flat_map(|app| &app.incidents);
+            incidents.any(|incident| incident.message.starts_with(words))
+        };
         let looked = apps.iter().any(|app| app.looked.is_some());
         let state = if remote.is_some() && pins.is_empty() {
             HostState::NotEnrolled
         } else if machine_id.is_some() && adopted.is_some() && machine_id != adopted {
             HostState::OtherMachine
-        } else if unseen.is_some() && in_doubt {
+        } else if unseen.is_some() && said(IN_DOUBT) {
             HostState::InDoubt
+        } else if unseen.is_some() && said(NOT_OURS) {
+            HostState::NotOurs
         } else if unseen.is_some() {
             HostState::Unseen
         } else if remote.is_none() {
@@ -307,6 +312,7 @@ impl Handle {
             )),
             HostState::Local
             | HostState::InDoubt
+            | HostState::NotOurs
             | HostState::Unseen
             | HostState::Seen
             | HostState::NotLooked => unseen,

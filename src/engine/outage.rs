@@ -2,7 +2,7 @@
 //! for all the apps that are on it.
 
 use super::desk::Desk;
-use crate::decide::incident::{IN_DOUBT, OTHER_MACHINE, Update};
+use crate::decide::incident::{IN_DOUBT, NOT_OURS, OTHER_MACHINE, Update};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::time::Moment;
 use crate::seam::Write;
@@ -25,6 +25,11 @@ pub(super) fn opened_words(desk: &Desk, incident: &Incident, name: &str) -> (Str
         (
             format!("{key}:doubt"),
             format!("{host}: its identity is in doubt, nothing is tried there"),
+        )
+    } else if incident.message.starts_with(NOT_OURS) {
+        (
+            format!("{key}:not-ours"),
+            format!("{host}: another daemon looks after it, nothing is tried there"),
         )
     } else if incident.message.starts_with(OTHER_MACHINE) {
         (

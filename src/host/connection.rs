@@ -26,6 +26,9 @@ pub enum ConnectionError {
     /// The answer cannot be read.
     #[error("the answer cannot be read: {0}")]
     Malformed(String),
+    /// The records at the other end belong to this other daemon. Nothing was asked but who answers.
+    #[error("its records belong to the daemon `{0}`")]
+    NotOurs(String),
 }
 
 type Waiting = Mutex<HashMap<u64, oneshot::Sender<Frame>>>;
@@ -35,6 +38,9 @@ struct Shared {
     /// Set once the reader has ended; nothing is sent any more.
     closed: std::sync::atomic::AtomicBool,
 }
+
+/// Most characters of a foreign owner's name that are shown; no agent records a longer one.
+const OWNER_CHARS_MAX: usize = 128;
 
 /// A live connection.
 pub struct Connection {
@@ -53,10 +59,10 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Greets the agent and matches versions.
+    /// Greets the agent, matches versions, and sees to it that nobody else's agent is asked for more than its name.
     ///
     /// # Errors
-    /// When it does not answer in time, or speaks another version.
+    /// When it does not answer in time, speaks another version, or keeps the records of another daemon.
     pub async fn open<R, W>(
         reader: R,
         writer: W,
@@ -95,6 +101,9 @@ impl Connection {
         };
         match connection.call(&hello, &[], timeout).await? {
             (Answer::Hello(hello), _) if hello.version == VERSION => {
+                if let Some(other) = hello.owner.as_ref().filter(|other| *other != owner) {
+                    return Err(ConnectionError::NotOurs(shown_owner(other)));
+                }
                 connection.hello = hello;
                 Ok(connection)
             }
@@ -196,6 +205,32 @@ impl Connection {
     }
 }
 
+/// Foreign text, as far as it can be the name of a daemon.
+fn shown_owner(owner: &str) -> String {
+    owner
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(OWNER_CHARS_MAX)
+        .collect()
+}
+
+/// What is wrong when a host's records belong to another daemon, and what to do about it. `records` is where they lie,
+/// when that is known.
+pub(super) fn not_ours(theirs: &str, ours: &str, records: Option<&str>) -> String {
+    let (place, file) = match records {
+        Some(state) => (format!(" in {state}"), format!("{state}/owner")),
+        None => (
+            String::new(),
+            "the file `owner` in its agent's state directory".to_owned(),
+        ),
+    };
+    format!(
+        "its agent's records{place} belong to the daemon `{theirs}`, and this one is `{ours}`. Two daemons that heal \
+         the same applications undo each other's work, so nothing is asked or done there. Take the host out of the \
+         configuration of one of them; if the other one is gone for good, remove {file} there"
+    )
+}
+
 /// Reads until the stream ends or lies; then everyone who still waits is told by a dropped sender.
 async fn read_answers<R: AsyncRead + Unpin>(mut reader: R, shared: Arc<Shared>) {
     loop {
@@ -228,4 +263,93 @@ async fn read_answers<R: AsyncRead + Unpin>(mut reader: R, shared: Arc<Shared>) 
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent that greets as `hello` says, and tells how many requests it was sent after that.
+    async fn greeted_by(hello: Hello) -> (Result<Connection, ConnectionError>, usize) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(ours);
+        let agent = tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(theirs);
+            let mut requests = 0;
+            while let Ok(length) = read.read_u32().await {
+                let mut bytes = vec![0; length as usize];
+                read.read_exact(&mut bytes).await.unwrap();
+                let frame = Frame::decode(&bytes).unwrap();
+                requests += 1;
+                let header = serde_json::to_vec(&Answer::Hello(hello.clone())).unwrap();
+                let answer = Frame {
+                    id: frame.id,
+                    header,
+                    body: Vec::new(),
+                };
+                write.write_all(&answer.encode().unwrap()).await.unwrap();
+            }
+            requests
+        });
+        let opened = Connection::open(read, write, "daemon-1", Duration::from_secs(20)).await;
+        let opened = match opened {
+            Ok(connection) => {
+                // Its reader holds the stream; the agent's end is what it waits for.
+                agent.abort();
+                return (Ok(connection), 1);
+            }
+            Err(error) => error,
+        };
+        (Err(opened), agent.await.unwrap())
+    }
+
+    fn hello(owner: Option<&str>) -> Hello {
+        Hello {
+            version: VERSION,
+            boot_id: "b".to_owned(),
+            machine_id: "m".to_owned(),
+            uid: 1,
+            gid: 1,
+            landlock: 0,
+            uptime_ms: 1,
+            allowed: Vec::new(),
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_nobody_or_of_ours_is_taken() {
+        for owner in [None, Some("daemon-1")] {
+            let (opened, _) = greeted_by(hello(owner)).await;
+            assert!(opened.is_ok(), "{owner:?}: {opened:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_another_daemon_is_asked_nothing_but_its_name() {
+        let long = format!("daemon-2\u{1b}[2J\n{}", "x".repeat(5000));
+        let (opened, requests) = greeted_by(hello(Some(&long))).await;
+        let Err(ConnectionError::NotOurs(theirs)) = opened else {
+            panic!("it is not ours: {opened:?}");
+        };
+        assert!(theirs.starts_with("daemon-2[2Jxxx"), "{theirs}");
+        assert_eq!(theirs.len(), OWNER_CHARS_MAX);
+        assert_eq!(requests, 1);
+    }
+
+    #[test]
+    fn a_host_of_another_daemon_is_told_with_both_names_and_what_to_do() {
+        for (records, file) in [
+            (Some("/home/shop/s"), "remove /home/shop/s/owner there"),
+            (
+                None,
+                "remove the file `owner` in its agent's state directory",
+            ),
+        ] {
+            let text = not_ours("daemon-2", "daemon-1", records);
+            for words in ["`daemon-2`", "`daemon-1`", "configuration of one", file] {
+                assert!(text.contains(words), "{text}");
+            }
+        }
+    }
 }

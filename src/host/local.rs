@@ -8,10 +8,11 @@ use std::process::Stdio;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use healer_agent::protocol::RefusalCode;
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use super::connection::{Connection, ConnectionError};
+use super::connection::{Connection, ConnectionError, not_ours};
 use crate::model::action::Identity;
 use crate::model::name::HostName;
 use crate::seam::{BoxFuture, Call, Host, HostError, Lane, Login, Reply};
@@ -52,6 +53,19 @@ struct Agent {
     _child: Child,
 }
 
+/// Why there is none, in a sentence.
+enum NoAgent {
+    Unreachable(String),
+    /// It greeted, and keeps the records of another daemon.
+    NotOurs(String),
+}
+
+impl From<String> for NoAgent {
+    fn from(reason: String) -> Self {
+        Self::Unreachable(reason)
+    }
+}
+
 /// Where an agent lives, or will.
 type Place = Arc<Mutex<Option<Agent>>>;
 
@@ -88,13 +102,13 @@ impl LocalHost {
             return Ok(Arc::clone(&alive.connection));
         }
         *agent = None;
-        let started = self
-            .start(login)
-            .await
-            .map_err(|reason| HostError::Unreachable {
-                host: self.name.clone(),
-                reason,
-            })?;
+        let started = self.start(login).await.map_err(|why| {
+            let host = self.name.clone();
+            match why {
+                NoAgent::Unreachable(reason) => HostError::Unreachable { host, reason },
+                NoAgent::NotOurs(reason) => HostError::NotOurs { host, reason },
+            }
+        })?;
         let connection = Arc::clone(&started.connection);
         *agent = Some(started);
         Ok(connection)
@@ -104,7 +118,7 @@ impl LocalHost {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn start(&self, login: Login) -> Result<Agent, String> {
+    async fn start(&self, login: Login) -> Result<Agent, NoAgent> {
         let own_uid = rustix::process::geteuid().as_raw();
         let (word, state) = match login.identity {
             Identity::App => ("app", self.launch.state.join(login.uid.to_string())),
@@ -112,13 +126,16 @@ impl LocalHost {
         };
         match login.identity {
             Identity::Root if own_uid != 0 => {
-                return Err("root operations need a daemon that runs as root".to_owned());
+                return Err("root operations need a daemon that runs as root"
+                    .to_owned()
+                    .into());
             }
             Identity::App if own_uid != 0 && login.uid != own_uid => {
                 return Err(format!(
                     "an agent for uid {} needs a daemon that runs as root or as that user",
                     login.uid
-                ));
+                )
+                .into());
             }
             Identity::App | Identity::Root => {}
         }
@@ -184,16 +201,24 @@ impl LocalHost {
                 )
             })?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("the agent has no pipes".to_owned());
+            return Err("the agent has no pipes".to_owned().into());
         };
         let connection = Connection::open(stdout, stdin, &self.launch.owner, GREETING)
             .await
-            .map_err(|error| format!("the agent for uid {uid} did not start: {error}"))?;
+            .map_err(|error| match error {
+                ConnectionError::NotOurs(theirs) => NoAgent::NotOurs(not_ours(
+                    &theirs,
+                    &self.launch.owner,
+                    Some(&state.display().to_string()),
+                )),
+                error => format!("the agent for uid {uid} did not start: {error}").into(),
+            })?;
         if connection.hello().uid != uid {
             return Err(format!(
                 "the agent runs as uid {}, not {uid}",
                 connection.hello().uid
-            ));
+            )
+            .into());
         }
         Ok(Agent {
             connection: Arc::new(connection),
@@ -224,6 +249,10 @@ impl Host for LocalHost {
                     }
                     Err(ConnectionError::Closed) => {}
                     Err(ConnectionError::Refused(refusal)) => {
+                        if refusal.code == RefusalCode::Owner {
+                            // The next request greets another agent, which says anew whose it is.
+                            self.places().remove(&(call.login, call.lane));
+                        }
                         return Err(HostError::Refused {
                             host: host(),
                             refusal,
@@ -235,7 +264,7 @@ impl Host for LocalHost {
                             reason,
                         });
                     }
-                    Err(ConnectionError::Malformed(_)) => {
+                    Err(ConnectionError::Malformed(_) | ConnectionError::NotOurs(_)) => {
                         return Err(HostError::Protocol { host: host() });
                     }
                 }

@@ -139,6 +139,9 @@ pub enum HostError {
     /// login was tried.
     #[error("{host} is not trusted: {reason}")]
     Untrusted { host: HostName, reason: String },
+    /// The records there belong to another daemon, which looks after it. Nothing was asked but who answers.
+    #[error("{host} is not asked: {reason}")]
+    NotOurs { host: HostName, reason: String },
     /// Sent, and no answer came: whether it was carried out is unknown.
     #[error("no answer from {host}: {reason}")]
     Unknown { host: HostName, reason: String },

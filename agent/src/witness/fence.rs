@@ -129,7 +129,10 @@ pub(super) fn claim(state: &Path, owner_name: &str) -> Result<(), Refusal> {
     } else {
         Err(refuse(
             RefusalCode::Owner,
-            "the record of this host belongs to another daemon; adopt the host first".to_owned(),
+            format!(
+                "the records in {} belong to another daemon; take the host out of the configuration of one of them",
+                state.display()
+            ),
         ))
     }
 }

@@ -14,9 +14,11 @@ pub(in crate::control) fn host(view: &HostView) -> wire::Host {
     let was_seen = match view.state {
         HostState::Seen | HostState::OtherMachine => true,
         HostState::Local => view.machine_id.is_some(),
-        HostState::NotEnrolled | HostState::InDoubt | HostState::Unseen | HostState::NotLooked => {
-            false
-        }
+        HostState::NotEnrolled
+        | HostState::InDoubt
+        | HostState::NotOurs
+        | HostState::Unseen
+        | HostState::NotLooked => false,
     };
     wire::Host {
         host: view.name.to_string(),

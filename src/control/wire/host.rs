@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     pub host: String,
-    /// `LOCAL`, `SEEN`, `UNSEEN`, `NOT_ENROLLED`, `IN_DOUBT`, `OTHER_MACHINE` or `NOT_LOOKED`.
+    /// `LOCAL`, `SEEN`, `UNSEEN`, `NOT_ENROLLED`, `IN_DOUBT`, `NOT_OURS`, `OTHER_MACHINE` or `NOT_LOOKED`.
     pub state: String,
     /// `user@name:port`; null for this machine.
     pub address: Option<String>,

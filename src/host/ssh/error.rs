@@ -91,6 +91,9 @@ pub enum SshError {
     /// The host was reached and an agent cannot run there.
     #[error("{at}: {reason}")]
     Agent { at: String, reason: String },
+    /// The agent there greeted, and keeps the records of another daemon.
+    #[error("{at}: {reason}")]
+    NotOurs { at: String, reason: String },
     /// Not tried now, because of what happened before.
     #[error("not tried again for {seconds} s, since {last}")]
     Waiting { seconds: u64, last: Box<Self> },
@@ -99,15 +102,19 @@ pub enum SshError {
 impl SshError {
     /// Is the identity of the host in doubt?
     pub fn is_doubt(&self) -> bool {
+        matches!(self.cause(), Self::Distrusted { .. })
+    }
+
+    /// Does another daemon look after the host?
+    pub fn is_not_ours(&self) -> bool {
+        matches!(self.cause(), Self::NotOurs { .. })
+    }
+
+    /// What went wrong when it was last tried.
+    fn cause(&self) -> &Self {
         match self {
-            Self::Distrusted { .. } => true,
-            Self::Waiting { last, .. } => last.is_doubt(),
-            Self::Late { .. }
-            | Self::Failed { .. }
-            | Self::RsaOnly { .. }
-            | Self::Key { .. }
-            | Self::Login { .. }
-            | Self::Agent { .. } => false,
+            Self::Waiting { last, .. } => last.cause(),
+            other => other,
         }
     }
 }

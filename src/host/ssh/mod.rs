@@ -25,6 +25,8 @@ mod stream;
 use std::fmt;
 use std::sync::Arc;
 
+use healer_agent::protocol::RefusalCode;
+
 use crate::host::connection::ConnectionError;
 use crate::model::action::Identity;
 use crate::model::host::{SshSettings, UNKNOWN_ID};
@@ -167,6 +169,9 @@ impl Host for SshHost {
                     Err(ConnectionError::Closed) => {}
                     Err(ConnectionError::Refused(refusal)) => {
                         agent.answered();
+                        if refusal.code == RefusalCode::Owner {
+                            agent.leave();
+                        }
                         return Err(HostError::Refused {
                             host: host(),
                             refusal,
@@ -179,7 +184,7 @@ impl Host for SshHost {
                             reason,
                         });
                     }
-                    Err(ConnectionError::Malformed(_)) => {
+                    Err(ConnectionError::Malformed(_) | ConnectionError::NotOurs(_)) => {
                         return Err(HostError::Protocol { host: host() });
                     }
                 }

@@ -43,7 +43,7 @@ impl Pacer {
 pub(super) enum Patience {
     /// Not there, or in doubt: looking again costs little.
     Down,
-    /// Reached, and the agent does not start.
+    /// Reached, and the agent does not start, or is another daemon's.
     Setup,
     /// It refused our keys.
     Login,
@@ -53,7 +53,7 @@ impl Patience {
     pub(super) fn with(error: &SshError) -> Option<Self> {
         match error {
             SshError::Login { .. } => Some(Self::Login),
-            SshError::Agent { .. } => Some(Self::Setup),
+            SshError::Agent { .. } | SshError::NotOurs { .. } => Some(Self::Setup),
             SshError::Late { .. }
             | SshError::Failed { .. }
             | SshError::Distrusted { .. }

@@ -20,9 +20,9 @@ use super::push::{self, Placed};
 use super::session::{Running, Session};
 use super::slots::Slots;
 use super::stream::{self, Watch};
-use crate::host::connection::{Connection, ConnectionError};
+use crate::host::connection::{Connection, ConnectionError, not_ours};
 use crate::model::action::Identity;
-use crate::model::host::{SshHop, SshSettings};
+use crate::model::host::{ROOT_STATE, SshHop, SshSettings};
 use crate::seam::Lane;
 
 /// An agent that does not greet within this has failed to start.
@@ -67,6 +67,11 @@ impl Agent {
     /// None came in time.
     pub(super) fn kept_silent(&self) {
         self.silent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is not asked any more: the next request greets another one, which says anew whose it is.
+    pub(super) fn leave(&self) {
+        self.silent.store(SILENCE_MAX, Ordering::Relaxed);
     }
 
     fn is_usable(&self) -> bool {
@@ -230,11 +235,11 @@ impl Pool {
                     )
                 })?;
                 let line = command::root_agent(r#become).map_err(sorry)?;
-                self.greet(&session, &line).await
+                self.greet(&session, &line, Some(ROOT_STATE)).await
             }
             // Whatever is executed, the server runs the agent that is installed there.
             Identity::App if self.settings.forced_command => {
-                self.greet(&session, "healer-agent").await
+                self.greet(&session, "healer-agent", None).await
             }
             Identity::App => self.start_pushed(&session, &who.user).await,
         }
@@ -266,11 +271,16 @@ impl Pool {
                 reason,
             }
         })?;
-        self.greet(session, &line).await
+        self.greet(session, &line, Some(&placed.state)).await
     }
 
-    /// Starts an agent and waits for its greeting.
-    async fn greet(&self, session: &Arc<Session>, line: &str) -> Result<Agent, SshError> {
+    /// Starts an agent and waits for its greeting. `records` is where it keeps its records, when we say so.
+    async fn greet(
+        &self,
+        session: &Arc<Session>,
+        line: &str,
+        records: Option<&str>,
+    ) -> Result<Agent, SshError> {
         let Running {
             output,
             input,
@@ -284,6 +294,10 @@ impl Pool {
                 room: Semaphore::new(REQUESTS_MAX),
                 silent: AtomicU32::new(0),
                 _stop: stop,
+            }),
+            Err(ConnectionError::NotOurs(theirs)) => Err(SshError::NotOurs {
+                at: session.at().to_owned(),
+                reason: not_ours(&theirs, &self.launch.owner, records),
             }),
             Err(error) => {
                 let forced = self.settings.forced_command;

@@ -90,6 +90,8 @@ pub(super) fn told(host: &HostName, error: &SshError) -> HostError {
     let (host, reason) = (host.clone(), error.to_string());
     if error.is_doubt() {
         HostError::Untrusted { host, reason }
+    } else if error.is_not_ours() {
+        HostError::NotOurs { host, reason }
     } else {
         HostError::Unreachable { host, reason }
     }

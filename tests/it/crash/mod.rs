@@ -8,12 +8,14 @@
 
 mod play;
 mod points;
+mod power;
 mod processes;
 mod record;
+mod replaced;
+mod site;
 mod stage;
 
-use play::{Ends, Story, sweep};
-use points::Victim;
+use play::{Ends, Kills, Story, sweep};
 use stage::Plot;
 
 const CURE: Plot = Plot {
@@ -83,13 +85,22 @@ const UNDO: &[&str] = &[
     "engine.after.Rechecked",
 ];
 
+/// Was this built with points to die at? Says so when not.
+fn announces() -> bool {
+    if !cfg!(feature = "crash-points") {
+        crate::lab::skip("needs a build with the feature `crash-points`");
+    }
+    cfg!(feature = "crash-points")
+}
+
 #[test]
 fn an_action_that_helps_survives_a_kill_at_every_point() {
     sweep(&Story {
         plot: CURE,
         persons: play::Persons::None,
         end: Ends::Cured,
-        victim: Victim::Announcer,
+        kills: Kills::Announcer,
+        is_far: false,
         kills_at: &[""],
         must_pass: &[ENGINE, VAULT, RUN],
     });
@@ -101,7 +112,8 @@ fn an_action_that_does_not_help_is_taken_back_after_a_kill_at_every_point() {
         plot: NO_CURE,
         persons: play::Persons::None,
         end: Ends::Undone,
-        victim: Victim::Announcer,
+        kills: Kills::Announcer,
+        is_far: false,
         kills_at: &[""],
         must_pass: &[ENGINE, VAULT, RUN, UNDO],
     });
@@ -113,7 +125,8 @@ fn everybody_killed_at_once_at_every_point_leaves_nothing_half_done() {
         plot: NO_CURE,
         persons: play::Persons::None,
         end: Ends::Undone,
-        victim: Victim::Everybody,
+        kills: Kills::Everybody,
+        is_far: false,
         kills_at: &["engine.", "vault.", "run.", "undo."],
         must_pass: &[ENGINE, VAULT, RUN, UNDO],
     });
@@ -129,7 +142,8 @@ fn what_a_person_approved_survives_a_kill_at_every_point() {
         },
         persons: play::Persons::Approve,
         end: Ends::Cured,
-        victim: Victim::Announcer,
+        kills: Kills::Announcer,
+        is_far: false,
         kills_at: &["engine."],
         must_pass: &[ENGINE],
     });
@@ -144,7 +158,8 @@ fn a_rollback_that_a_person_wants_survives_a_kill_at_every_point() {
         },
         persons: play::Persons::RollBack,
         end: Ends::RolledBack,
-        victim: Victim::Announcer,
+        kills: Kills::Announcer,
+        is_far: false,
         kills_at: &[""],
         must_pass: &[
             VAULT,
@@ -162,8 +177,43 @@ fn what_root_gave_away_is_taken_back_after_a_kill_at_every_point() {
         },
         persons: play::Persons::None,
         end: Ends::Undone,
-        victim: Victim::Announcer,
+        kills: Kills::Announcer,
+        is_far: false,
         kills_at: &["engine.", "run.", "undo."],
         must_pass: &[ENGINE, &["undo.attributes-set", "engine.after.Rechecked"]],
+    });
+}
+
+#[test]
+fn behind_ssh_a_cut_anywhere_between_daemon_and_action_starts_nothing_twice() {
+    sweep(&Story {
+        plot: NO_CURE,
+        persons: play::Persons::None,
+        end: Ends::Undone,
+        // Between intent, start and end of the action whatever can die does.
+        kills: Kills::Parts(&[
+            "engine.after.intent",
+            "engine.after.start",
+            "run.witness.intent_",
+            "run.begun",
+            "run.supervisor.spawned",
+            "run.started",
+            "run.program.",
+            "put.exchanged",
+            "remove.taken",
+            "run.effects.durable",
+            "run.finished",
+        ]),
+        is_far: true,
+        // What lies between two of the vault's own effects is the same for every host.
+        kills_at: &[
+            "engine.",
+            "vault.manifest.",
+            "run.",
+            "put.",
+            "remove.",
+            "undo.",
+        ],
+        must_pass: &[ENGINE, VAULT, RUN, UNDO],
     });
 }

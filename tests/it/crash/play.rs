@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use healerd::model::heal::{HealState, Origin};
 
 use super::points::{Points, Target, Victim};
-use super::processes;
+use super::processes::{self, Part};
 use super::record::{self, Record};
+use super::site::{Programs, Site};
 use super::stage::{APP, Plot, Stage};
-use crate::lab::{self, wait_for};
+use crate::lab::{Lab, wait_for};
 
 /// A run that did not come to rest by then never will: every deadline of its configuration has passed.
 const REST_WITHIN: Duration = Duration::from_mins(1);
@@ -20,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs at once in one story. They wait more than they work.
 const WORKERS: usize = 5;
+
+/// The same when there are servers to wait for, too.
+const WORKERS_FAR: usize = 8;
 
 /// What persons do in a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +43,62 @@ pub(crate) enum Ends {
     RolledBack,
 }
 
+/// Who is killed at a point: one run for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kills {
+    /// Whoever announced it.
+    Announcer,
+    Everybody,
+    /// Each part in turn, from point to point; where a point begins like one of these: every part.
+    Parts(&'static [&'static str]),
+}
+
+impl Kills {
+    /// Which times of a point: everybody is as likely to be at the first as at the last.
+    fn times(self, count: usize) -> BTreeSet<usize> {
+        match self {
+            Self::Announcer | Self::Everybody => BTreeSet::from([1, count]),
+            Self::Parts(_) => BTreeSet::from([1]),
+        }
+    }
+
+    fn at(self, name: &str, turn: usize) -> Vec<Victim> {
+        match self {
+            Self::Announcer => vec![Victim::Announcer],
+            Self::Everybody => vec![Victim::Everybody],
+            Self::Parts(all_at) => {
+                let mut parts = Part::ALL.to_vec();
+                if !has_supervisor(name) {
+                    parts.retain(|part| *part != Part::Supervisor);
+                }
+                if !begins(name, all_at) {
+                    parts = vec![parts[turn % parts.len()]];
+                }
+                parts.into_iter().map(Victim::Part).collect()
+            }
+        }
+    }
+}
+
+/// Is one alive whenever this point is passed?
+fn has_supervisor(name: &str) -> bool {
+    let before = begins(name, &["run.witness.", "run.begun"]);
+    !before && begins(name, &["run.", "put.", "remove."])
+}
+
+fn begins(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|start| name.starts_with(start))
+}
+
 /// One story.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Story {
     pub(crate) plot: Plot,
     pub(crate) persons: Persons,
     pub(crate) end: Ends,
-    pub(crate) victim: Victim,
+    pub(crate) kills: Kills,
+    /// Is the application behind an SSH server?
+    pub(crate) is_far: bool,
     /// Beginnings of the points to die at; empty text: all.
     pub(crate) kills_at: &'static [&'static str],
     /// Points that must be among those that were found: one that is lost would silently not be tested.
@@ -55,6 +108,9 @@ pub(crate) struct Story {
 /// What one run came to.
 struct Played {
     counts: BTreeMap<String, usize>,
+    /// The target was reached.
+    reached: bool,
+    /// And somebody died there.
     killed: bool,
     end: &'static str,
     message: String,
@@ -65,11 +121,19 @@ struct Played {
 /// # Panics
 /// With every run that ended badly, or when a point is not passed any more.
 pub(crate) fn sweep(story: &Story) {
-    if !cfg!(feature = "crash-points") {
-        lab::skip("needs a build with the feature `crash-points`");
+    if !super::announces() {
         return;
     }
-    let played = match play(story, None) {
+    let programs = if story.is_far {
+        match Programs::open(&[]) {
+            Some(programs) => Some(programs),
+            None => return, // the lab said why
+        }
+    } else {
+        None
+    };
+    let programs = programs.as_ref();
+    let played = match play(story, programs, None) {
         Some(Ok(played)) => played,
         Some(Err(why)) => panic!("nobody was killed, and yet: {why}"),
         None => return, // the lab said why
@@ -83,30 +147,37 @@ pub(crate) fn sweep(story: &Story) {
         .filter(|name| !names.contains(*name))
         .collect();
     assert!(lost.is_empty(), "never announced: {lost:?} in {names:?}");
-    let kills_at = |name: &&String| story.kills_at.iter().any(|start| name.starts_with(start));
-    let chosen = played.counts.iter().filter(|(name, _)| kills_at(name));
+    let chosen = played.counts.iter();
+    let chosen = chosen.filter(|(name, _)| begins(name, story.kills_at));
     let targets = chosen.flat_map(|(name, count)| {
-        BTreeSet::from([1, *count]).into_iter().map(|nth| Target {
-            name: name.clone(),
-            nth,
+        let times = story.kills.times(*count).into_iter();
+        times.map(|nth| (name.clone(), nth))
+    });
+    let targets = targets.enumerate().flat_map(|(turn, (name, nth))| {
+        let victims = story.kills.at(&name, turn).into_iter();
+        victims.map(move |victim| {
+            let name = name.clone();
+            (Target { name, nth }, victim)
         })
     });
+    let workers = if story.is_far { WORKERS_FAR } else { WORKERS };
     let targets = Mutex::new(targets.collect::<Vec<_>>());
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let next = locked(&targets).pop();
                     let Some(target) = next else { return };
-                    let run = play(story, Some((target.clone(), story.victim)));
+                    let run = play(story, programs, Some(target.clone()));
                     locked(&results).push((target, run));
                 }
             });
         }
     });
     let mut bad = Vec::new();
-    for (Target { name, nth }, run) in locked(&results).drain(..) {
+    for ((Target { name, nth }, victim), run) in locked(&results).drain(..) {
+        let name = format!("{name} {nth} {victim:?}");
         match run {
             Some(Ok(Played {
                 killed: true,
@@ -114,13 +185,14 @@ pub(crate) fn sweep(story: &Story) {
                 message,
                 ..
             })) => {
-                println!("{name} {nth}: {end}: {message}");
+                println!("{name}: {end}: {message}");
             }
+            Some(Ok(Played { reached: true, .. })) => bad.push(format!("{name}: nobody there")),
             // Later times of a point may depend on how fast things went; the first may not.
-            Some(Ok(_)) if nth > 1 => println!("{name} {nth}: not reached"),
-            Some(Ok(_)) => bad.push(format!("{name} {nth}: not reached")),
-            Some(Err(why)) => bad.push(format!("{name} {nth}: {why}")),
-            None => bad.push(format!("{name} {nth}: no lab")),
+            Some(Ok(_)) if nth > 1 => println!("{name}: not reached"),
+            Some(Ok(_)) => bad.push(format!("{name}: not reached")),
+            Some(Err(why)) => bad.push(format!("{name}: {why}")),
+            None => bad.push(format!("{name}: no lab")),
         }
     }
     assert!(
@@ -136,8 +208,20 @@ pub(crate) fn sweep(story: &Story) {
     clippy::needless_pass_by_value,
     reason = "one run owns what it aims at"
 )]
-fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played, String>> {
-    let stage = Stage::build(&story.plot)?;
+fn play(
+    story: &Story,
+    programs: Option<&Programs>,
+    target: Option<(Target, Victim)>,
+) -> Option<Result<Played, String>> {
+    let lab = Lab::open(&[])?;
+    let site = match programs {
+        Some(programs) => Site::by_ssh(&lab, programs),
+        None => Site::here(&lab),
+    };
+    if let (Some(programs), Some(_)) = (programs, &target) {
+        programs.place(&lab.dir().join("server/home"), &site.user);
+    }
+    let stage = Stage::build(lab, &story.plot, &site);
     let points = Points::listen(stage.lab.dir(), target.clone());
     if story.persons != Persons::RollBack {
         points.count();
@@ -174,9 +258,10 @@ fn play(story: &Story, target: Option<(Target, Victim)>) -> Option<Result<Played
     let counts = points.counts();
     stage.lab.stop(daemon);
     Some(
-        judge(story, &stage, target.is_some()).map(|(end, message)| Played {
+        judge(story.end, &stage, target.is_some()).map(|(end, message)| Played {
             counts,
-            killed: points.has_killed(),
+            reached: points.has_killed(),
+            killed: points.has_victims(),
             end,
             message,
         }),
@@ -241,7 +326,11 @@ const OPEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// Everything that is wrong with it.
-fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<(&'static str, String), String> {
+pub(crate) fn judge(
+    undisturbed: Ends,
+    stage: &Stage,
+    disturbed: bool,
+) -> Result<(&'static str, String), String> {
     let record = record::read(&stage.state_dir).unwrap_or_default();
     let mut faults = record.faults();
     if stage.starts() > 1 {
@@ -258,7 +347,7 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<(&'static str,
     }
     let last = record.heals.last().map(|healed| &healed.heal.state);
     let end = match last {
-        Some(HealState::Cured { .. }) if story.end == Ends::RolledBack => "rolled back",
+        Some(HealState::Cured { .. }) if undisturbed == Ends::RolledBack => "rolled back",
         Some(HealState::Cured { .. }) => "cured",
         Some(HealState::Undone { .. }) => "undone",
         Some(HealState::NotCured { .. }) => "not cured",
@@ -275,7 +364,7 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<(&'static str,
         "rolled back" | "undone" => {
             // The times of directories around the write set are no part of a backup: where that is all that is known,
             // they stay. Nobody saw what else happened there.
-            let from_backup = story.end == Ends::RolledBack || record.was_interrupted();
+            let from_backup = undisturbed == Ends::RolledBack || record.was_interrupted();
             let is_time_around = |line: &str| {
                 let (path, change) = line.split_once(": ").unwrap_or_default();
                 let only_time = change.starts_with("modified ") && !change.contains(", ");
@@ -289,7 +378,7 @@ fn judge(story: &Story, stage: &Stage, disturbed: bool) -> Result<(&'static str,
         }
         _ => faults.push(format!("it ended {end}")),
     }
-    let undisturbed = match story.end {
+    let undisturbed = match undisturbed {
         Ends::Cured => "cured",
         Ends::Undone => "undone",
         Ends::RolledBack => "rolled back",

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
-use super::processes;
+use super::processes::{self, Part};
 use crate::lab::process::{run, signal};
 use crate::lab::{PATIENCE, set_mode};
 
@@ -28,6 +28,10 @@ pub(crate) enum Victim {
     Announcer,
     /// Daemon, agents, supervisor and its programs at once, as when the power goes.
     Everybody,
+    /// One part of the way from the daemon to the action; whoever announced goes on, unless it is that part.
+    Part(Part),
+    /// Nobody: it stands there until it is let go, or dies of something else.
+    Nobody,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +39,8 @@ struct Heard {
     is_counting: bool,
     counts: BTreeMap<String, usize>,
     target: Option<(Target, Victim)>,
-    killed: Option<u32>,
+    /// Who died at the target, once it was reached.
+    killed: Option<Vec<u32>>,
 }
 
 /// Both pipes of one run, and the thread that listens.
@@ -43,6 +48,7 @@ struct Heard {
 pub(crate) struct Points {
     heard: Arc<Mutex<Heard>>,
     out: PathBuf,
+    answers: File,
     variable: String,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,16 +56,25 @@ pub(crate) struct Points {
 /// A line that nobody else writes: the listener ends.
 const END: &[u8] = b"0 end\n";
 
+/// The value of the variable that makes a process announce, for pipes in that folder as the process sees it.
+pub(crate) fn variable(folder: &str) -> String {
+    format!("{folder}/points,{folder}/answers")
+}
+
 impl Points {
     /// Listens from now on. `folder` is one that only this run's processes name.
     pub(crate) fn listen(folder: &Path, target: Option<(Target, Victim)>) -> Self {
+        Self::listen_in(folder, folder, target)
+    }
+
+    /// The same with pipes in a folder of their own.
+    pub(crate) fn listen_in(pipes: &Path, folder: &Path, target: Option<(Target, Victim)>) -> Self {
         let [out, back] = ["points", "answers"].map(|name| {
-            let path = folder.join(name);
+            let path = pipes.join(name);
             run(Command::new("mkfifo").arg(&path), PATIENCE).expect_success();
             set_mode(&path, 0o666);
             path
         });
-        let variable = format!("{},{}", out.display(), back.display());
         // Both ends at once, so that nobody ever waits for the other side to open.
         let [lines, mut answers] = [&out, &back].map(|path| {
             File::options()
@@ -68,6 +83,7 @@ impl Points {
                 .open(path)
                 .expect("the pipe was just made")
         });
+        let let_go = answers.try_clone().expect("descriptors can be cloned");
         let heard = Arc::new(Mutex::new(Heard {
             target,
             ..Heard::default()
@@ -89,7 +105,8 @@ impl Points {
         Self {
             heard,
             out,
-            variable,
+            answers: let_go,
+            variable: variable(&pipes.display().to_string()),
             thread: Some(thread),
         }
     }
@@ -107,6 +124,19 @@ impl Points {
     /// Was the target reached?
     pub(crate) fn has_killed(&self) -> bool {
         locked(&self.heard).killed.is_some()
+    }
+
+    /// Was it reached, and was there anybody who could be killed?
+    pub(crate) fn has_victims(&self) -> bool {
+        let heard = locked(&self.heard);
+        heard.killed.as_ref().is_some_and(|pids| !pids.is_empty())
+    }
+
+    /// Lets whoever stands at the target go on.
+    pub(crate) fn let_go(&self) {
+        (&self.answers)
+            .write_all(&[0])
+            .expect("the pipe stays open");
     }
 
     /// How often each point was passed, without the one where somebody died.
@@ -129,13 +159,28 @@ impl Heard {
         else {
             return false;
         };
+        let mut killed = Vec::new();
         // It waits for an answer, so it is there and cannot be another one.
-        signal(pid, Signal::KILL);
-        if *victim == Victim::Everybody {
-            processes::kill_all(folder);
-        }
-        self.killed = Some(pid);
-        true
+        let answers_not = match *victim {
+            Victim::Announcer => {
+                signal(pid, Signal::KILL);
+                killed.push(pid);
+                true
+            }
+            Victim::Everybody => {
+                signal(pid, Signal::KILL);
+                killed.push(pid);
+                processes::kill_all(folder);
+                true
+            }
+            Victim::Part(part) => {
+                killed = processes::kill(folder, part);
+                killed.contains(&pid)
+            }
+            Victim::Nobody => true,
+        };
+        self.killed = Some(killed);
+        answers_not
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use super::site::Site;
 use crate::lab::process::{Output, run};
 use crate::lab::tree::{Look, hash_tree};
 use crate::lab::{Lab, PATIENCE, fixture, set_mode, store};
@@ -29,40 +30,42 @@ pub(crate) struct Stage {
     starts: PathBuf,
     socket: PathBuf,
     config: PathBuf,
+    /// The daemon's program.
+    program: PathBuf,
     before: Look,
     pub(crate) lab: Lab,
 }
 
 impl Stage {
-    /// Builds it; nothing runs yet. None where the lab cannot be had.
-    pub(crate) fn build(plot: &Plot) -> Option<Self> {
-        let lab = Lab::open(&[])?;
+    /// Builds it; no daemon runs yet.
+    pub(crate) fn build(lab: Lab, plot: &Plot, site: &Site) -> Self {
         let dir = lab.dir().to_owned();
-        let (app, starts) = (dir.join("house"), dir.join("starts"));
-        furnish(&lab, &app, plot);
+        let (app, starts) = (site.root.join("house"), site.root.join("starts"));
+        furnish(site, &app, plot);
         std::fs::create_dir(&starts).expect("root can write");
-        lab.user.own(&starts);
+        site.user.own(&starts);
         let stage = Self {
             state_dir: dir.join("state"),
             socket: dir.join("control.sock"),
             config: dir.join("healerd.toml"),
+            program: site.program.clone(),
             before: hash_tree(&app, &[]),
             app,
             starts,
             lab,
         };
-        stage.write_configuration(plot);
-        Some(stage)
+        stage.write_configuration(plot, site);
+        stage
     }
 
-    fn write_configuration(&self, plot: &Plot) {
+    fn write_configuration(&self, plot: &Plot, site: &Site) {
         let dir = self.lab.dir();
         std::fs::create_dir(dir.join("stacks.d")).expect("root can write");
         let action = if plot.as_root {
             ROOT_ACTION.to_owned()
         } else {
             ACTION
-                .replace("STARTS", &self.starts.display().to_string())
+                .replace("STARTS", &format!("{}/starts", site.inside))
                 .replace("LAST_STEP", plot.last_step)
         };
         let files = [
@@ -74,7 +77,7 @@ impl Stage {
                 dir.join("agent.toml"),
                 format!(
                     "[[chown]]\nbelow = {0:?}\nto = [\"root\", {1:?}]\n\n[[modes]]\nbelow = {0:?}\n",
-                    self.app, self.lab.user.name
+                    self.app, site.user.name
                 ),
             ),
             (
@@ -82,7 +85,9 @@ impl Stage {
                 CONFIGURATION
                     .replace("MODE", plot.mode)
                     .replace("DIR", &dir.display().to_string())
-                    .replace("USER", &self.lab.user.name),
+                    .replace("INSIDE", &site.inside)
+                    .replace("USER", &site.user.name)
+                    + &site.tables,
             ),
         ];
         for (path, text) in files {
@@ -96,7 +101,7 @@ impl Stage {
         self.lab.spawn(
             "healerd",
             self.lab
-                .as_root(env!("CARGO_BIN_EXE_healerd"))
+                .as_root(&self.program)
                 // The prefix is that of settings, and this is none; the command line names the lab as well.
                 .env_remove("HEALERD_LAB")
                 .env(healer_agent::crash::PIPE, announces)
@@ -171,7 +176,7 @@ fn collect(folder: &Path, beginning: &str, into: &mut Vec<String>) {
 }
 
 /// The application: plain PHP that is never asked over HTTP, a sign at its door, and rooms for the action to write in.
-fn furnish(lab: &Lab, app: &Path, plot: &Plot) {
+fn furnish(site: &Site, app: &Path, plot: &Plot) {
     store::copy_tree(&fixture("php"), app);
     for folder in ["made", "attic"] {
         std::fs::create_dir(app.join(folder)).expect("root can write");
@@ -185,7 +190,7 @@ fn furnish(lab: &Lab, app: &Path, plot: &Plot) {
         std::fs::write(app.join(name), text).expect("root can write");
         set_mode(&app.join(name), mode);
     }
-    lab.user.own_all(app);
+    site.user.own_all(app);
     set_mode(&app.join("attic"), 0o750);
     if plot.as_root {
         for name in ["made", "attic/old.txt"] {
@@ -292,7 +297,7 @@ room = "1MiB"
 base_bytes_max = "1MiB"
 vault_bytes_max = "64MiB"
 [app.house]
-path = "DIR/house"
+path = "INSIDE/house"
 stack = "house"
 user = "USER"
 "#;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::door::Door;
 use super::process::{Output, run};
 use super::{Lab, PATIENCE, find_program, store, wait_for, web, wordpress};
 
@@ -195,6 +196,33 @@ impl Machine {
     /// Its root directory, seen from outside, as long as it is up.
     pub(crate) fn root(&self) -> PathBuf {
         PathBuf::from(self.ask(&["root"]).expect_success().stdout.trim())
+    }
+
+    /// Its disk, seen from outside, whether it is up or not.
+    pub(crate) fn disk(&self) -> PathBuf {
+        let state = std::env::var_os("BOX_STATE").unwrap_or_else(|| "/run/healerd-box".into());
+        PathBuf::from(state).join(&self.name).join("fs/root")
+    }
+
+    /// A text file by its path below the root.
+    pub(crate) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.disk().join(path)).expect("root can read")
+    }
+
+    /// Writes one.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.disk().join(path), text).expect("root can write");
+    }
+
+    /// Lets SSH clients on this machine's loopback come in. The server's configuration lies inside.
+    pub(crate) fn ssh_door(&self, lab: &Lab, config: &str) -> Door {
+        // The directory does not outlive a boot.
+        let script = format!("mkdir -p /run/sshd && exec /usr/sbin/sshd -i -e -f {config}");
+        let machine = Self {
+            name: self.name.clone(),
+            lab: self.lab.clone(),
+        };
+        Door::open(lab, move || machine.command(&["run", "sh", "-c", &script]))
     }
 
     /// Copies a tree into it, with all attributes.

@@ -7,6 +7,7 @@
 //! A test that cannot run here says SKIP with the reason; with `HEALERD_TESTS_REQUIRE_ALL=1` that is a failure.
 
 pub(crate) mod daemon;
+pub(crate) mod door;
 pub(crate) mod ear;
 pub(crate) mod faults;
 pub(crate) mod http;

@@ -146,7 +146,7 @@ impl Lab {
             self.log(name).contains("Server listening")
         });
         // Connections outlive the server that took them.
-        self.at_end(move || cut(pid));
+        self.at_end(move || drop(cut(pid)));
         Sshd {
             port,
             pid,
@@ -221,13 +221,17 @@ impl Sshd {
     }
 }
 
-fn cut(server: u32) {
-    for child in descendants(server) {
+/// Kills the processes of a server's connections, and nothing that runs in them. Gives those that it killed.
+pub(crate) fn cut(server: u32) -> Vec<u32> {
+    let mut connections = descendants(server);
+    connections.retain(|child| {
         let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        if command.starts_with(b"sshd: ") {
-            process::signal(child, Signal::KILL);
-        }
+        command.starts_with(b"sshd: ")
+    });
+    for child in &connections {
+        process::signal(*child, Signal::KILL);
     }
+    connections
 }
 
 /// All processes below one, the nearest first.

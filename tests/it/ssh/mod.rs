@@ -5,5 +5,6 @@ mod contract;
 mod crowd;
 mod faults;
 mod logins;
+mod owners;
 mod remote;
 mod trust;

@@ -139,6 +139,35 @@ async fn a_host_whose_key_changed_is_told_at_once_and_nothing_is_done_or_blamed(
 }
 
 #[tokio::test]
+async fn a_host_of_another_daemon_is_told_at_once_and_nothing_is_done_or_blamed() {
+    let mut sim = Sim::remote().await;
+    sim.write("cache/bad", "garbage");
+    sim.host.machine().not_ours = true;
+    sim.pass(seconds(60)).await;
+    let said = unknowns(&sim);
+    assert_eq!(said.len(), 1, "with the first round already");
+    assert!(said[0].starts_with("another daemon looks after it"));
+    sim.pass(hours(3)).await;
+    assert_eq!(unknowns(&sim).len(), 1);
+    let told = sim.notices("incident_opened").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("another daemon"), "{told:?}");
+    assert!(sim.ran().is_empty());
+    assert!(sim.desk().breaker.failures.is_empty());
+    // Worse news comes through, and the end of it all too.
+    sim.host.machine().in_doubt = true;
+    sim.pass(minutes(5)).await;
+    assert!(unknowns(&sim)[0].contains("in doubt"));
+    sim.host.machine().in_doubt = false;
+    sim.host.machine().not_ours = false;
+    sim.until("healed once it is ours", minutes(30), |desk| {
+        desk.breaker.cures.len() == 1
+    })
+    .await;
+    assert_eq!(unknowns(&sim), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_host_that_was_away_and_comes_back_with_another_key_is_news() {
     let mut sim = Sim::remote().await;
     sim.host.machine().reachable = false;

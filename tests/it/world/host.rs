@@ -73,6 +73,8 @@ pub(crate) struct Machine {
     pub(crate) reachable: bool,
     /// It shows another key than the pinned one.
     pub(crate) in_doubt: bool,
+    /// Its agent keeps the records of another daemon.
+    pub(crate) not_ours: bool,
     /// Who the application's user is here.
     pub(crate) user: (u32, u32),
     /// Boot clock of the simulation when it booted.
@@ -121,6 +123,7 @@ impl SimHost {
             identity: "machine-1".to_owned(),
             reachable: true,
             in_doubt: false,
+            not_ours: false,
             user: (1001, 1002),
             booted_ms: 0,
             more_facts: Facts::new(),
@@ -567,6 +570,12 @@ impl SimHost {
             return Err(HostError::Untrusted {
                 host: self.name.clone(),
                 reason: "it offers SHA256:new and not the pinned SHA256:old".to_owned(),
+            });
+        }
+        if machine.not_ours {
+            return Err(HostError::NotOurs {
+                host: self.name.clone(),
+                reason: "its records belong to `other`".to_owned(),
             });
         }
         if !machine.reachable {
