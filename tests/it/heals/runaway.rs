@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::express::{bystander, table};
+use super::place::Place;
 use super::scene::Scene;
 use crate::lab::{Lab, http, node};
 
@@ -58,7 +59,7 @@ fn nothing_of_an_action_outlives_it() {
     let promise = app.path.join("promise.txt");
     fs::write(&promise, "kept\n").unwrap();
     lab.user.own(&promise);
-    let Some(table) = table(&lab, &app, "runaway") else {
+    let Some(table) = table(Place::Here, &lab, &app, "runaway") else {
         return;
     };
     let scene = Scene::start(lab, "mode = \"SEMI_AUTO\"", &table, "");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::journal::{Approval, Heal, Journal};
+use super::place::{self, Place};
 use crate::lab::daemon::Daemon;
 use crate::lab::{Lab, PATIENCE, wait_for};
 
@@ -45,6 +46,17 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// The same for applications in a place; behind SSH, `allow` is the list of the other host's root agent.
+    pub(super) fn start_in(place: Place, lab: Lab, top: &str, tables: &str, allow: &str) -> Self {
+        match place {
+            Place::Here => Self::start(lab, top, tables, allow),
+            Place::OverSsh => {
+                let host = place::host(&lab, allow);
+                Self::start(lab, top, &format!("{host}{tables}"), "")
+            }
+        }
+    }
+
     /// Starts the daemon with these application tables; `top` comes before all tables, `allow` is the list of the root agent.
     pub(super) fn start(lab: Lab, top: &str, tables: &str, allow: &str) -> Self {
         let config = format!("{top}\n{QUICK}\n{tables}");
@@ -219,6 +231,30 @@ impl Scene {
             &["approve", &approval.id, "--yes", "--reason", reason],
         );
         assert_eq!(code, Some(0), "{said:#}");
+    }
+
+    /// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
+    /// watching for a while, and that is not waited for.
+    #[track_caller]
+    pub(super) fn takes_back(&self, app: &str, heal: &Heal) {
+        self.set_mode(app, "MANUAL");
+        let (code, said) = self.daemon.ctl(&self.lab, &["heals", &heal.id]);
+        assert_eq!(code, Some(0), "{said:#}");
+        let backup = said["backupId"].as_str().expect("it wrote, so it has one");
+        let reason = "to see what was there before";
+        let (code, said) = self.daemon.ctl(
+            &self.lab,
+            &[
+                "backups", app, "rollback", backup, "--yes", "--reason", reason,
+            ],
+        );
+        assert_eq!(code, Some(0), "{said:#}");
+        wait_for("everything is put back", || {
+            self.journal
+                .heals(app)
+                .iter()
+                .any(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
+        });
     }
 
     /// Does something to an application that no heal may begin in the middle of.

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
-use super::journal::Heal;
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::daemon::app_table;
+use super::telling::Telling;
 use crate::lab::process::signal;
 use crate::lab::tree::{Look, hash_tree};
 use crate::lab::wordpress::{self, WordPress};
-use crate::lab::{Lab, faults, http, set_mode, wait_for};
+use crate::lab::{faults, http, set_mode};
 
 pub(super) const APP: &str = "wordpress";
 
@@ -22,18 +22,19 @@ const OWN: &[&str] = &["wp-content/debug.log"];
 
 /// A lab with the application in it, watched in full automatic mode. Without `wp_cli` there is none.
 pub(super) fn watched(
+    place: Place,
     plugins: &[&str],
     wp_cli: Option<&Path>,
     allow_root: bool,
 ) -> Option<(Scene, WordPress)> {
-    let lab = Lab::open(wordpress::PROGRAMS)?;
+    let lab = place.open(wordpress::PROGRAMS)?;
     let app = lab.wordpress(plugins);
     http::wait_for_status(&app.web.url, 200);
     let vars = format!(
         "vars = {{ maintenance_age = \"3s\", plugin_age = \"1s\", wp_cli = \"{}\" }}",
         wp_cli.unwrap_or(Path::new("/nonexistent/wp")).display(),
     );
-    let table = app_table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
+    let table = place.table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
     let allow = if allow_root {
         format!(
             "[[chown]]\nbelow = \"{path}\"\nto = [\"{user}\"]\n\n[[modes]]\nbelow = \"{path}\"\n",
@@ -44,9 +45,18 @@ pub(super) fn watched(
         String::new()
     };
     let top = "mode = \"FULL_AUTO\"\n[approval]\npersons = \"one\"\n";
-    let scene = Scene::start(lab, top, &table, &allow);
+    let scene = Scene::start_in(place, lab, top, &table, &allow);
     scene.adopted(APP);
     Some((scene, app))
+}
+
+/// The looks of a telling; the addresses of its servers are the lab's own.
+fn telling(scene: &Scene, app: &WordPress) -> Telling {
+    let own = [
+        (app.web.url.trim_end_matches('/').to_owned(), "URL"),
+        (format!("127.0.0.1:{}", app.database.port), "DATABASE"),
+    ];
+    Telling::begin(scene, &app.path, OWN, &own)
 }
 
 pub(super) fn look(app: &WordPress) -> Look {
@@ -66,36 +76,14 @@ fn differences(before: &Look, after: &Look) -> Vec<String> {
         .collect()
 }
 
-/// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
-/// watching for a while, and that is not waited for.
-#[track_caller]
-fn takes_back(scene: &Scene, heal: &Heal) {
-    scene.set_mode(APP, "MANUAL");
-    let (code, said) = scene.daemon.ctl(&scene.lab, &["heals", &heal.id]);
-    assert_eq!(code, Some(0), "{said:#}");
-    let backup = said["backupId"].as_str().expect("it wrote, so it has one");
-    let reason = "to see what was there before";
-    let (code, said) = scene.daemon.ctl(
-        &scene.lab,
-        &[
-            "backups", APP, "rollback", backup, "--yes", "--reason", reason,
-        ],
-    );
-    assert_eq!(code, Some(0), "{said:#}");
-    wait_for("everything is put back", || {
-        scene
-            .journal
-            .heals(APP)
-            .iter()
-            .any(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
-    });
-}
-
 #[test]
 fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
-    let Some((scene, app)) = watched(&["greeting"], None, false) else {
-        return;
-    };
+    in_both_places(wp_config_comes_back);
+}
+
+fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, &["greeting"], None, false)?;
+    let mut telling = telling(&scene, &app);
     let config = app.file("wp-config.php");
     let good = fs::read_to_string(&config).unwrap();
     let before = look(&app);
@@ -109,8 +97,10 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
 
     faults::wp_config_truncated(&app);
     http::wait_for_status(&app.web.url, 500);
+    telling.look("cut off");
     scene.heals_alone(APP, "restore_wp_config");
     is_whole();
+    telling.look("put back");
 
     // Every bracket is closed, and PHP cannot read it all the same.
     fs::write(
@@ -133,34 +123,43 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     scene.approve(&approval);
     scene.ends(APP, "restore_wp_config", "approved", "Cured");
     is_whole();
+    telling.look("approved");
 
     // Gone: the installer is open to anyone.
     faults::wp_config_missing(&app);
     http::wait_for_status(&app.web.url, 302);
     let heal = scene.heals_alone(APP, "restore_wp_config");
     is_whole();
-    takes_back(&scene, &heal);
+    scene.takes_back(APP, &heal);
     assert!(!config.exists());
     scene.check_says(APP, "http", "FAIL", "the installer is open to anyone");
     let gone: Vec<String> = differences(&before, &look(&app));
     assert_eq!(gone, ["wp-config.php: file is gone"]);
+    telling.look("taken back");
+    telling.heals(&scene, APP, "restore_wp_config");
+    Some(telling.end())
 }
 
 #[test]
 fn owners_and_modes_are_put_right() {
-    let Some((scene, app)) = watched(&["greeting"], None, true) else {
-        return;
-    };
+    in_both_places(owners_and_modes);
+}
+
+fn owners_and_modes(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, &["greeting"], None, true)?;
     let uploads = app.file("wp-content/uploads");
     let photo = uploads.join("2026/11/photo.jpg");
     fs::create_dir_all(photo.parent().unwrap()).unwrap();
     fs::write(&photo, b"\xff\xd8 a photo").unwrap();
     scene.lab.user.own_all(&uploads);
+    let mut telling = telling(&scene, &app);
     let before = look(&app);
 
     faults::uploads_owned_by_root(&app);
+    telling.look("root's");
     scene.heals_alone(APP, "fix_uploads_permissions");
     before.assert_same(&look(&app));
+    telling.look("given back");
 
     // Everybody can write what holds the passwords.
     let config = app.file("wp-config.php");
@@ -169,15 +168,24 @@ fn owners_and_modes_are_put_right() {
     let heal = scene.heals_approved(APP, "fix_wp_config_mode");
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
     assert_eq!(http::status(&app.web.url), Some(200));
-    takes_back(&scene, &heal);
+    telling.look("approved");
+    scene.takes_back(APP, &heal);
     assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
+    telling.look("taken back");
+    for action in ["fix_uploads_permissions", "fix_wp_config_mode"] {
+        telling.heals(&scene, APP, action);
+    }
+    Some(telling.end())
 }
 
 #[test]
 fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
-    let Some((scene, app)) = watched(&["greeting"], None, false) else {
-        return;
-    };
+    in_both_places(flag_of_maintenance);
+}
+
+fn flag_of_maintenance(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, &["greeting"], None, false)?;
+    let mut telling = telling(&scene, &app);
 
     // A flag that never ages, because it always says now.
     let flag = app.file(".maintenance");
@@ -211,14 +219,17 @@ fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
     signal(pid, Signal::TERM);
     let heal = scene.heals_alone(APP, "clear_stale_maintenance");
     http::wait_for_status(&app.web.url, 200);
-    takes_back(&scene, &heal);
+    telling.look("in the end");
+    scene.takes_back(APP, &heal);
     http::wait_for_status(&app.web.url, 503);
     assert_eq!(differences(&left, &look(&app)), Vec::<String>::new());
+    telling.heals(&scene, APP, "clear_stale_maintenance");
+    Some(telling.end())
 }
 
 #[test]
 fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessing() {
-    let Some((scene, mut app)) = watched(&["greeting"], None, false) else {
+    let Some((scene, mut app)) = watched(Place::Here, &["greeting"], None, false) else {
         return;
     };
     let before = look(&app);
@@ -275,12 +286,13 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
 
 #[test]
 fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
-    let Some(wp_cli) = wordpress::wp_cli() else {
-        return;
-    };
-    let Some((scene, app)) = watched(&["greeting", "banner"], Some(&wp_cli), false) else {
-        return;
-    };
+    in_both_places(plugins_set_aside);
+}
+
+fn plugins_set_aside(place: Place) -> Option<Vec<String>> {
+    let wp_cli = wordpress::wp_cli()?;
+    let (scene, app) = watched(place, &["greeting", "banner"], Some(&wp_cli), false)?;
+    let mut telling = telling(&scene, &app);
     let page = || http::wait_for_status(&app.web.url, 200).body;
     let aside = |name: &str| app.plugin(&format!("{name}.healerd-off"));
 
@@ -311,18 +323,22 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     assert!(aside("fatal").join("includes/loader.php").exists());
-    takes_back(&scene, &heal);
+    telling.look("approved");
+    scene.takes_back(APP, &heal);
     assert_eq!(
         differences(&broken, &hash_tree(&plugins, &[])),
         Vec::<String>::new()
     );
     http::wait_for_status(&app.web.url, 500);
     assert_eq!(app.active_plugins(&scene.lab), active);
+    telling.look("taken back");
+    telling.heals(&scene, APP, "set_plugin_aside");
+    Some(telling.end())
 }
 
 #[test]
 fn without_wp_cli_the_log_alone_sets_nothing_aside() {
-    let Some((scene, app)) = watched(&["greeting"], None, false) else {
+    let Some((scene, app)) = watched(Place::Here, &["greeting"], None, false) else {
         return;
     };
     app.install_plugins(&scene.lab, &["fatal", "greeting"]);
@@ -347,7 +363,7 @@ fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
     let Some(wp_cli) = wordpress::wp_cli() else {
         return;
     };
-    let Some((scene, app)) = watched(&["greeting"], Some(&wp_cli), false) else {
+    let Some((scene, app)) = watched(Place::Here, &["greeting"], Some(&wp_cli), false) else {
         return;
     };
     app.install_plugins(&scene.lab, &["clash-one", "clash-two", "fatal", "greeting"]);
