@@ -4,11 +4,11 @@
 //! an address, the server's key and a key of its own; it logs in as the application's user.
 
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::lab::Lab;
 use crate::lab::daemon::app_table;
-use crate::lab::sshd::{self, Like, Sshd};
-use crate::lab::{Lab, skip};
+use crate::lab::sshd::{self, Like};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -46,6 +46,11 @@ impl Place {
     }
 }
 
+/// Where the agent that was pushed for the application's user keeps its records.
+pub(super) fn agent_state(lab: &Lab) -> PathBuf {
+    lab.home().join(".local/state/healerd")
+}
+
 /// Starts a server that lets the application's user in with a new key; `allow` is what its root agent may do. Gives the
 /// host's table.
 pub(super) fn host(lab: &Lab, allow: &str) -> String {
@@ -58,6 +63,7 @@ pub(super) fn host(lab: &Lab, allow: &str) -> String {
             ..Like::default()
         },
     );
+    assert!(!agent_state(lab).exists(), "nothing is installed there");
     let key = lab.dir().join("id");
     lab.ssh_key(&key, "ed25519", "");
     sshd.authorize("", &lab.dir().join("id.pub"));
@@ -102,6 +108,7 @@ pub(super) fn in_both_places(story: impl Fn(Place) -> Option<Vec<String>> + Sync
         return; // it said what is missing
     };
     assert!(!here.is_empty(), "the story tells nothing");
+    eprintln!("TOLD {name}\n{}", here.join("\n"));
     let differs = here
         .iter()
         .zip(&over_ssh)

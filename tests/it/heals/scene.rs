@@ -40,6 +40,7 @@ max_recurrences = 1000
 pub(super) struct Scene {
     pub(super) daemon: Daemon,
     pub(super) journal: Journal,
+    place: Place,
     /// The last heal of each application that a test has looked at.
     seen: RefCell<BTreeMap<String, String>>,
     pub(super) lab: Lab,
@@ -52,7 +53,9 @@ impl Scene {
             Place::Here => Self::start(lab, top, tables, allow),
             Place::OverSsh => {
                 let host = place::host(&lab, allow);
-                Self::start(lab, top, &format!("{host}{tables}"), "")
+                let mut scene = Self::start(lab, top, &format!("{host}{tables}"), "");
+                scene.place = place;
+                scene
             }
         }
     }
@@ -67,6 +70,7 @@ impl Scene {
         Self {
             daemon,
             journal,
+            place: Place::Here,
             seen: RefCell::default(),
             lab,
         }
@@ -84,6 +88,18 @@ impl Scene {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The agent that looked at the applications runs where they are: it keeps its records there.
+    #[track_caller]
+    pub(super) fn looks_from_its_place(&self) {
+        let here = self.daemon.state_dir.join("agents");
+        let here = here.join(self.lab.user.uid.to_string()).exists();
+        let there = place::agent_state(&self.lab).exists();
+        assert_eq!(
+            (here, there),
+            (self.place == Place::Here, self.place == Place::OverSsh)
+        );
     }
 
     /// Waits for the end of the next heal that this test has not looked at yet.

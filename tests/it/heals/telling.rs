@@ -1,9 +1,9 @@
 //! What a story has to tell when it is over, so that it can be compared with the same story elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::scene::Scene;
-use crate::lab::tree::{Look, hash_tree_as};
+use crate::lab::tree::{Look, hash_tree_as, read_as};
 
 /// Everything that changed in an application, step by step, and how its heals went.
 pub(super) struct Telling {
@@ -17,22 +17,29 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// Begins with a look at the application; `own` names texts beside the lab's directory that no other lab has.
+    /// Begins with a look at a healthy application and with what its checks say; `own` names texts beside the lab's directory that no other lab has.
     pub(super) fn begin(
         scene: &Scene,
-        root: &std::path::Path,
+        app: &str,
+        root: &Path,
         ignoring: &[&str],
         own: &[(String, &'static str)],
     ) -> Self {
+        scene.looks_from_its_place();
         let mut own = own.to_vec();
         own.push((scene.lab.dir().display().to_string(), "LAB"));
         let last = hash_tree_as(root, ignoring, &own);
+        let checks = scene.journal.checks(app);
+        let lines = checks
+            .into_iter()
+            .map(|(check, status, message)| format!("{check} {status}: {}", read_as(message, &own)))
+            .collect();
         Self {
             root: root.to_owned(),
             ignoring: ignoring.iter().map(|path| (*path).to_owned()).collect(),
             own,
             last,
-            lines: Vec::new(),
+            lines,
         }
     }
 
@@ -46,7 +53,8 @@ impl Telling {
         self.last = now;
     }
 
-    /// Notes the states that the ended heals of an action went through, oldest first; all actions when it is empty.
+    /// Notes the states that the ended heals of an action went through, oldest first, and what became of its proposals;
+    /// all actions when it is empty.
     pub(super) fn heals(&mut self, scene: &Scene, app: &str, action: &str) {
         for heal in scene.journal.heals(app) {
             if heal.is_over && (action.is_empty() || heal.action == action) {
@@ -55,6 +63,12 @@ impl Telling {
                     "{} ({}): {states}: {}",
                     heal.action, heal.origin, heal.message
                 ));
+            }
+        }
+        for approval in scene.journal.approvals(app) {
+            if action.is_empty() || approval.action == action {
+                self.lines
+                    .push(format!("{}: {}", approval.action, approval.state));
             }
         }
     }

@@ -174,7 +174,7 @@ impl Entry {
 }
 
 /// A text in which each of `own` is the word beside it.
-fn read_as(mut text: String, own: &[(String, &str)]) -> String {
+pub(crate) fn read_as(mut text: String, own: &[(String, &str)]) -> String {
     for (from, to) in own {
         if text.contains(from.as_str()) {
             text = text.replace(from.as_str(), to);
@@ -232,9 +232,20 @@ impl Look {
 
     /// All that differs but the time of the last change: what a heal brings back by its own hand is made anew.
     pub(crate) fn differences_but_times(&self, later: &Self) -> Vec<String> {
+        self.differences_with_times(later, |_| false)
+    }
+
+    /// All that differs but the times of directories: they tell that entries came and went, and nothing else.
+    pub(crate) fn differences_but_comings(&self, later: &Self) -> Vec<String> {
+        self.differences_with_times(later, |entry| entry.kind != "directory")
+    }
+
+    fn differences_with_times(&self, later: &Self, counts: impl Fn(&Entry) -> bool) -> Vec<String> {
         let mut later = later.clone();
         for (path, entry) in &mut later.entries {
-            if let Some(before) = self.entries.get(path) {
+            if let Some(before) = self.entries.get(path)
+                && !counts(entry)
+            {
                 entry.modified = before.modified;
             }
         }
