@@ -94,7 +94,7 @@ fn a_healthy_wordpress_is_only_looked_at() {
         return;
     };
     drop(lab);
-    let Some((scene, app)) = wordpress::watched(Place::Here, &["greeting"], None, false) else {
+    let Some((scene, app)) = wordpress::watched(&["greeting"], None, false) else {
         return;
     };
     let before = wordpress::look(&app);

@@ -108,7 +108,6 @@ pub(super) fn in_both_places(story: impl Fn(Place) -> Option<Vec<String>> + Sync
         return; // it said what is missing
     };
     assert!(!here.is_empty(), "the story tells nothing");
-    eprintln!("TOLD {name}\n{}", here.join("\n"));
     let differs = here
         .iter()
         .zip(&over_ssh)

@@ -254,6 +254,15 @@ impl Scene {
     #[track_caller]
     pub(super) fn takes_back(&self, app: &str, heal: &Heal) {
         self.set_mode(app, "MANUAL");
+        let put_back = || {
+            let heals = self.journal.heals(app).into_iter();
+            heals
+                .filter(|heal| {
+                    heal.action == "rollback" && heal.message.ends_with("put back, 0 kept")
+                })
+                .count()
+        };
+        let before = put_back();
         let (code, said) = self.daemon.ctl(&self.lab, &["heals", &heal.id]);
         assert_eq!(code, Some(0), "{said:#}");
         let backup = said["backupId"].as_str().expect("it wrote, so it has one");
@@ -265,12 +274,7 @@ impl Scene {
             ],
         );
         assert_eq!(code, Some(0), "{said:#}");
-        wait_for("everything is put back", || {
-            self.journal
-                .heals(app)
-                .iter()
-                .any(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
-        });
+        wait_for("everything is put back", || put_back() > before);
     }
 
     /// Does something to an application that no heal may begin in the middle of.

@@ -66,7 +66,9 @@ impl Telling {
             }
         }
         for approval in scene.journal.approvals(app) {
-            if action.is_empty() || approval.action == action {
+            // What is proposed after the end of the story is a matter of moments.
+            let is_decided = approval.state != "PENDING";
+            if is_decided && (action.is_empty() || approval.action == action) {
                 self.lines
                     .push(format!("{}: {}", approval.action, approval.state));
             }

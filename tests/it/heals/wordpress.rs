@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
+use super::journal::Heal;
 use super::place::{Place, in_both_places};
 use super::scene::Scene;
 use super::telling::Telling;
@@ -22,6 +23,14 @@ const OWN: &[&str] = &["wp-content/debug.log"];
 
 /// A lab with the application in it, watched in full automatic mode. Without `wp_cli` there is none.
 pub(super) fn watched(
+    plugins: &[&str],
+    wp_cli: Option<&Path>,
+    allow_root: bool,
+) -> Option<(Scene, WordPress)> {
+    watched_in(Place::Here, plugins, wp_cli, allow_root)
+}
+
+fn watched_in(
     place: Place,
     plugins: &[&str],
     wp_cli: Option<&Path>,
@@ -50,7 +59,7 @@ pub(super) fn watched(
     Some((scene, app))
 }
 
-/// The looks of a telling; the addresses of its servers are the lab's own.
+/// What the story tells; the addresses of its servers are the lab's own.
 fn telling(scene: &Scene, app: &WordPress) -> Telling {
     let own = [
         (app.web.url.trim_end_matches('/').to_owned(), "URL"),
@@ -63,13 +72,24 @@ pub(super) fn look(app: &WordPress) -> Look {
     hash_tree(&app.path, OWN)
 }
 
+/// All that differs but the times of directories: entries came and went, and that is all these tell.
+fn differences(before: &Look, after: &Look) -> Vec<String> {
+    before.differences_but_comings(after)
+}
+
+/// See [`Scene::takes_back`].
+#[track_caller]
+fn takes_back(scene: &Scene, heal: &Heal) {
+    scene.takes_back(APP, heal);
+}
+
 #[test]
 fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     in_both_places(wp_config_comes_back);
 }
 
 fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
-    let (scene, app) = watched(place, &["greeting"], None, false)?;
+    let (scene, app) = watched_in(place, &["greeting"], None, false)?;
     let mut telling = telling(&scene, &app);
     let config = app.file("wp-config.php");
     let good = fs::read_to_string(&config).unwrap();
@@ -84,10 +104,8 @@ fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
 
     faults::wp_config_truncated(&app);
     http::wait_for_status(&app.web.url, 500);
-    telling.look("cut off");
     scene.heals_alone(APP, "restore_wp_config");
     is_whole();
-    telling.look("put back");
 
     // Every bracket is closed, and PHP cannot read it all the same.
     fs::write(
@@ -96,8 +114,10 @@ fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
     )
     .unwrap();
     http::wait_for_status(&app.web.url, 500);
+    telling.look("cannot be read");
     scene.heals_alone(APP, "restore_wp_config");
     is_whole();
+    telling.look("put back");
 
     // Somebody changed a key before it broke off: he may have meant it, so a person decides.
     let other = good.replace("k3}q#eW0", "somebody");
@@ -110,17 +130,16 @@ fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
     scene.approve(&approval);
     scene.ends(APP, "restore_wp_config", "approved", "Cured");
     is_whole();
-    telling.look("approved");
 
     // Gone: the installer is open to anyone.
     faults::wp_config_missing(&app);
     http::wait_for_status(&app.web.url, 302);
     let heal = scene.heals_alone(APP, "restore_wp_config");
     is_whole();
-    scene.takes_back(APP, &heal);
+    takes_back(&scene, &heal);
     assert!(!config.exists());
     scene.check_says(APP, "http", "FAIL", "the installer is open to anyone");
-    let gone: Vec<String> = before.differences_but_comings(&look(&app));
+    let gone: Vec<String> = differences(&before, &look(&app));
     assert_eq!(gone, ["wp-config.php: file is gone"]);
     telling.look("taken back");
     telling.heals(&scene, APP, "restore_wp_config");
@@ -133,34 +152,30 @@ fn owners_and_modes_are_put_right() {
 }
 
 fn owners_and_modes(place: Place) -> Option<Vec<String>> {
-    let (scene, app) = watched(place, &["greeting"], None, true)?;
+    let (scene, app) = watched_in(place, &["greeting"], None, true)?;
+    let mut telling = telling(&scene, &app);
     let uploads = app.file("wp-content/uploads");
     let photo = uploads.join("2026/11/photo.jpg");
     fs::create_dir_all(photo.parent().unwrap()).unwrap();
     fs::write(&photo, b"\xff\xd8 a photo").unwrap();
     scene.lab.user.own_all(&uploads);
-    let mut telling = telling(&scene, &app);
     let before = look(&app);
 
     faults::uploads_owned_by_root(&app);
-    telling.look("root's");
     scene.heals_alone(APP, "fix_uploads_permissions");
     before.assert_same(&look(&app));
-    telling.look("given back");
 
     // Everybody can write what holds the passwords.
     let config = app.file("wp-config.php");
     set_mode(&config, 0o666);
     let open = look(&app);
+    telling.look("open to everybody");
     let heal = scene.heals_approved(APP, "fix_wp_config_mode");
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
     assert_eq!(http::status(&app.web.url), Some(200));
     telling.look("approved");
-    scene.takes_back(APP, &heal);
-    assert_eq!(
-        open.differences_but_comings(&look(&app)),
-        Vec::<String>::new()
-    );
+    takes_back(&scene, &heal);
+    assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
     telling.look("taken back");
     for action in ["fix_uploads_permissions", "fix_wp_config_mode"] {
         telling.heals(&scene, APP, action);
@@ -174,7 +189,8 @@ fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
 }
 
 fn flag_of_maintenance(place: Place) -> Option<Vec<String>> {
-    let (scene, app) = watched(place, &["greeting"], None, false)?;
+    let (scene, app) = watched_in(place, &["greeting"], None, false)?;
+
     let mut telling = telling(&scene, &app);
 
     // A flag that never ages, because it always says now.
@@ -210,19 +226,16 @@ fn flag_of_maintenance(place: Place) -> Option<Vec<String>> {
     let heal = scene.heals_alone(APP, "clear_stale_maintenance");
     http::wait_for_status(&app.web.url, 200);
     telling.look("in the end");
-    scene.takes_back(APP, &heal);
+    takes_back(&scene, &heal);
     http::wait_for_status(&app.web.url, 503);
-    assert_eq!(
-        left.differences_but_comings(&look(&app)),
-        Vec::<String>::new()
-    );
+    assert_eq!(differences(&left, &look(&app)), Vec::<String>::new());
     telling.heals(&scene, APP, "clear_stale_maintenance");
     Some(telling.end())
 }
 
 #[test]
 fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessing() {
-    let Some((scene, mut app)) = watched(Place::Here, &["greeting"], None, false) else {
+    let Some((scene, mut app)) = watched(&["greeting"], None, false) else {
         return;
     };
     let before = look(&app);
@@ -267,7 +280,7 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
     scene.lab.user.own(&core);
     http::wait_for_status(&app.web.url, 200);
     scene.check_says(APP, "wp_core_files", "PASS", "");
-    let changed = before.differences_but_comings(&look(&app));
+    let changed = differences(&before, &look(&app));
     assert!(
         changed
             .iter()
@@ -284,7 +297,7 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
 
 fn plugins_set_aside(place: Place) -> Option<Vec<String>> {
     let wp_cli = wordpress::wp_cli()?;
-    let (scene, app) = watched(place, &["greeting", "banner"], Some(&wp_cli), false)?;
+    let (scene, app) = watched_in(place, &["greeting", "banner"], Some(&wp_cli), false)?;
     let mut telling = telling(&scene, &app);
     let page = || http::wait_for_status(&app.web.url, 200).body;
     let aside = |name: &str| app.plugin(&format!("{name}.healerd-off"));
@@ -317,9 +330,9 @@ fn plugins_set_aside(place: Place) -> Option<Vec<String>> {
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     assert!(aside("fatal").join("includes/loader.php").exists());
     telling.look("approved");
-    scene.takes_back(APP, &heal);
+    takes_back(&scene, &heal);
     assert_eq!(
-        broken.differences_but_comings(&hash_tree(&plugins, &[])),
+        differences(&broken, &hash_tree(&plugins, &[])),
         Vec::<String>::new()
     );
     http::wait_for_status(&app.web.url, 500);
@@ -331,7 +344,7 @@ fn plugins_set_aside(place: Place) -> Option<Vec<String>> {
 
 #[test]
 fn without_wp_cli_the_log_alone_sets_nothing_aside() {
-    let Some((scene, app)) = watched(Place::Here, &["greeting"], None, false) else {
+    let Some((scene, app)) = watched(&["greeting"], None, false) else {
         return;
     };
     app.install_plugins(&scene.lab, &["fatal", "greeting"]);
@@ -356,7 +369,7 @@ fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
     let Some(wp_cli) = wordpress::wp_cli() else {
         return;
     };
-    let Some((scene, app)) = watched(Place::Here, &["greeting"], Some(&wp_cli), false) else {
+    let Some((scene, app)) = watched(&["greeting"], Some(&wp_cli), false) else {
         return;
     };
     app.install_plugins(&scene.lab, &["clash-one", "clash-two", "fatal", "greeting"]);
@@ -377,8 +390,5 @@ fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
     );
     let one_of_two = active.contains("clash-one/") != active.contains("clash-two/");
     assert!(one_of_two, "{active}");
-    assert_eq!(
-        before.differences_but_comings(&look(&app)),
-        Vec::<String>::new()
-    );
+    assert_eq!(differences(&before, &look(&app)), Vec::<String>::new());
 }
