@@ -3,24 +3,25 @@
 use std::fs;
 use std::path::Path;
 
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::daemon::app_table;
+use super::telling::Telling;
 use crate::lab::node::{self, Express, Managed};
 use crate::lab::tree::hash_tree;
 use crate::lab::{Lab, faults, http, wait_for};
 
 /// A lab with the application in it; `top` is the daemon's configuration before its tables.
-pub(super) fn watched(top: &str, stack: &str) -> Option<(Scene, Express)> {
-    let lab = Lab::open(node::PROGRAMS)?;
+fn watched(place: Place, top: &str, stack: &str) -> Option<(Scene, Express)> {
+    let lab = place.open(node::PROGRAMS)?;
     let app = lab.express_pm2()?;
-    let table = table(&lab, &app, stack)?;
-    let scene = Scene::start(lab, top, &table, "");
+    let table = table(place, &lab, &app, stack)?;
+    let scene = Scene::start_in(place, lab, top, &table, "");
     scene.adopted("express");
     Some((scene, app))
 }
 
 /// The application's table, and pm2 where a user may have installed it for himself: below the home of `PM2_HOME`.
-pub(super) fn table(lab: &Lab, app: &Express, stack: &str) -> Option<String> {
+pub(super) fn table(place: Place, lab: &Lab, app: &Express, stack: &str) -> Option<String> {
     let programs = lab.dir().join(".local/bin");
     fs::create_dir_all(&programs).unwrap();
     let pm2 = node::installed("pm2")?.join("node_modules/.bin/pm2");
@@ -30,7 +31,12 @@ pub(super) fn table(lab: &Lab, app: &Express, stack: &str) -> Option<String> {
         lab.pm2_home().display(),
         lab.home().join(".npm").display(),
     );
-    Some(app_table(lab, "express", stack, &app.path, &app.url, &vars))
+    Some(place.table(lab, "express", stack, &app.path, &app.url, &vars))
+}
+
+/// What no other lab's application has in its files.
+pub(super) fn own(app: &Express) -> [(String, &'static str); 1] {
+    [(format!("PORT={}", app.port), "PORT")]
 }
 
 /// The other application under the same pm2.
@@ -43,10 +49,14 @@ pub(super) fn bystander(lab: &Lab, app: &Express) -> Managed {
 
 #[test]
 fn express_is_healed_and_its_neighbour_is_not_touched() {
-    let Some((scene, app)) = watched("mode = \"FULL_AUTO\"", "express") else {
-        return;
-    };
+    in_both_places(express_is_healed);
+}
+
+fn express_is_healed(place: Place) -> Option<Vec<String>> {
+    let top = "mode = \"FULL_AUTO\"\n[approval]\npersons = \"one\"\n";
+    let (scene, app) = watched(place, top, "express")?;
     let lab = &scene.lab;
+    let mut telling = Telling::begin(&scene, "express", &app.path, &[], &own(&app));
     let neighbour = bystander(lab, &app);
     let files = |ignoring: &[&str]| hash_tree(&app.path, ignoring);
     let before = files(&[]);
@@ -99,6 +109,26 @@ fn express_is_healed_and_its_neighbour_is_not_touched() {
     http::wait_for_status(&app.url, 200);
     assert_eq!(bystander(lab, &app), neighbour);
     scene.nothing_else_began("express");
+    telling.look("in the end");
+
+    // In a lower mode it waits for a person, who takes it back afterwards to the last byte.
+    scene.set_mode("express", "SEMI_AUTO");
+    faults::package_json_cut(&app);
+    let left = files(&[]);
+    telling.look("cut off");
+    let heal = scene.heals_approved("express", "restore_package_json");
+    telling.look("approved");
+    scene.takes_back("express", &heal);
+    assert_eq!(
+        left.differences_but_comings(&files(&[])),
+        Vec::<String>::new()
+    );
+    telling.look("taken back");
+    assert_eq!(bystander(lab, &app), neighbour);
+    for action in ["npm_ci", "restore_package_json", "restore_package_lock"] {
+        telling.heals(&scene, "express", action);
+    }
+    Some(telling.end())
 }
 
 fn cut(path: &Path, length: usize) {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 
 use super::express::table;
+use super::place::Place;
 use super::scene::Scene;
 use super::wordpress;
 use crate::lab::daemon::app_table;
@@ -32,7 +33,7 @@ fn a_hundred_rounds_leave_healthy_applications_as_they_are() {
     let (laravel, php) = (lab.laravel(), lab.php());
     // Views and manifests are compiled with the first page.
     http::wait_for_status(&laravel.web.url, 200);
-    let Some(express_table) = table(&lab, &express, "express") else {
+    let Some(express_table) = table(Place::Here, &lab, &express, "express") else {
         return;
     };
     let tables = [

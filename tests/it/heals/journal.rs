@@ -81,6 +81,20 @@ impl Journal {
             .collect()
     }
 
+    /// The states that a heal went through, each as often as it was entered anew.
+    pub(super) fn states(&self, heal: &str) -> Vec<String> {
+        let mut states: Vec<String> = self
+            .runtime
+            .block_on(
+                sqlx::query_scalar("SELECT state FROM heal_event WHERE heal = ? ORDER BY seq")
+                    .bind(heal)
+                    .fetch_all(&self.pool),
+            )
+            .expect("the store can be read");
+        states.dedup();
+        states
+    }
+
     /// All approvals of an application, oldest first.
     pub(super) fn approvals(&self, app: &str) -> Vec<Approval> {
         let rows: Vec<(String, String, String)> = self

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::daemon::app_table;
+use super::telling::Telling;
 use crate::lab::laravel::{self, Laravel};
 use crate::lab::process::signal;
 use crate::lab::tree::{Look, hash_tree};
-use crate::lab::{Lab, faults, http, set_mode};
+use crate::lab::{faults, http, set_mode};
 
 /// What the application itself writes while it serves.
 const OWN: &[&str] = &[
@@ -23,15 +24,24 @@ const OWN: &[&str] = &[
     "bootstrap/cache",
 ];
 
+/// The same without what the action writes; the compiled manifests stand there from the beginning.
+const SERVED: &[&str] = &[
+    "storage/framework/views",
+    "storage/framework/sessions",
+    "storage/framework/cache",
+    "storage/logs/laravel.log",
+    "storage/logs/php-errors.log",
+];
+
 const VARS: &str = "vars = { maintenance_age = \"3s\", log_max = \"2MiB\" }";
 
 /// A lab with the application in it, watched in this mode.
-fn watched(mode: &str, allow_root: bool) -> Option<(Scene, Laravel)> {
-    let lab = Lab::open(laravel::PROGRAMS)?;
+fn watched(place: Place, mode: &str, allow_root: bool) -> Option<(Scene, Laravel)> {
+    let lab = place.open(laravel::PROGRAMS)?;
     let app = lab.laravel();
     // Compiled views and the manifests of bootstrap/cache are there before anybody looks.
     http::wait_for_status(&app.web.url, 200);
-    let table = app_table(&lab, "laravel", "laravel", &app.path, &app.web.url, VARS);
+    let table = place.table(&lab, "laravel", "laravel", &app.path, &app.web.url, VARS);
     let allow = if allow_root {
         format!(
             "[[chown]]\nbelow = \"{path}\"\nto = [\"{user}\"]\n\n[[modes]]\nbelow = \"{path}\"\n",
@@ -42,7 +52,7 @@ fn watched(mode: &str, allow_root: bool) -> Option<(Scene, Laravel)> {
         String::new()
     };
     let top = format!("mode = \"{mode}\"\n[approval]\npersons = \"one\"\n");
-    let scene = Scene::start(lab, &top, &table, &allow);
+    let scene = Scene::start_in(place, lab, &top, &table, &allow);
     scene.adopted("laravel");
     Some((scene, app))
 }
@@ -59,9 +69,12 @@ fn file(path: &Path) -> (Vec<u8>, u32, u32, u32) {
 
 #[test]
 fn two_faults_at_once_are_cured_one_after_the_other() {
-    let Some((scene, app)) = watched("FULL_AUTO", true) else {
-        return;
-    };
+    in_both_places(two_faults);
+}
+
+fn two_faults(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, "FULL_AUTO", true)?;
+    let mut telling = Telling::begin(&scene, "laravel", &app.path, SERVED, &[]);
     faults::stale_config_cache(&scene.lab, &app);
     faults::storage_owned_by_root(&app);
     assert_eq!(http::status(&app.web.url), Some(500));
@@ -81,6 +94,7 @@ fn two_faults_at_once_are_cured_one_after_the_other() {
     ] {
         assert_eq!(fs::metadata(app.file(path)).unwrap().uid(), user, "{path}");
     }
+    telling.look("two faults and their cures");
 
     // A few files only, as after one command of root's: exactly those are given back.
     let (odd, other) = (
@@ -91,10 +105,12 @@ fn two_faults_at_once_are_cured_one_after_the_other() {
         fs::write(path, "x").unwrap();
         set_mode(path, 0o640);
     }
+    telling.look("odd files");
     scene.heals_alone("laravel", "fix_storage_permissions");
     for path in [&odd, &other] {
         assert_eq!(fs::metadata(path).unwrap().uid(), user);
     }
+    telling.look("given back");
     scene.nothing_else_began("laravel");
 
     // A person takes back what root did, and takes that back in turn; meanwhile nothing heals by itself.
@@ -113,7 +129,10 @@ fn two_faults_at_once_are_cured_one_after_the_other() {
         for path in [&odd, &other] {
             assert_eq!(fs::metadata(path).unwrap().uid(), owner, "{kind}");
         }
+        telling.look(kind);
     }
+    telling.heals(&scene, "laravel", "");
+    Some(telling.end())
 }
 
 /// The newest backup of this kind.
@@ -136,9 +155,12 @@ fn newest_backup(scene: &Scene, kind: &str) -> String {
 
 #[test]
 fn caches_modes_and_logs_are_put_right_in_semi_auto() {
-    let Some((scene, app)) = watched("SEMI_AUTO", false) else {
-        return;
-    };
+    in_both_places(caches_modes_and_logs);
+}
+
+fn caches_modes_and_logs(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, "SEMI_AUTO", false)?;
+    let mut telling = Telling::begin(&scene, "laravel", &app.path, SERVED, &[]);
     let before = look(&app);
 
     faults::broken_config_cache(&scene.lab, &app);
@@ -173,13 +195,19 @@ fn caches_modes_and_logs_are_put_right_in_semi_auto() {
     assert!(kept.len() < 2 << 20, "{}", kept.len());
     assert_eq!(kept.ino(), inode);
     scene.nothing_else_began("laravel");
+    telling.look("in the end");
+    telling.heals(&scene, "laravel", "");
+    Some(telling.end())
 }
 
 #[test]
 fn env_comes_back_alone_only_where_no_secret_is_lost() {
-    let Some((scene, app)) = watched("FULL_AUTO", false) else {
-        return;
-    };
+    in_both_places(env_comes_back);
+}
+
+fn env_comes_back(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, "FULL_AUTO", false)?;
+    let mut telling = Telling::begin(&scene, "laravel", &app.path, SERVED, &[]);
     let env = app.file(".env");
     let good = file(&env);
 
@@ -198,8 +226,10 @@ fn env_comes_back_alone_only_where_no_secret_is_lost() {
     assert_eq!(file(&env), good);
 
     faults::env_truncated(&app.path);
+    telling.look("cut off");
     scene.heals_alone("laravel", "restore_env");
     assert_eq!(file(&env), good);
+    telling.look("put back");
     assert_eq!(http::status(&app.web.url), Some(200));
 
     // Somebody wrote another key, too short for any cipher: he may have meant it, so a person decides.
@@ -215,21 +245,37 @@ fn env_comes_back_alone_only_where_no_secret_is_lost() {
         })
         .collect();
     fs::write(&env, &other).unwrap();
+    let left = look(&app);
+    telling.look("another key");
     let approval = scene.proposed("laravel", "restore_env");
     scene.rounds("laravel", 3);
     assert_eq!(fs::read_to_string(&env).unwrap(), other);
     scene.nothing_else_began("laravel");
     scene.approve(&approval);
-    scene.ends("laravel", "restore_env", "approved", "Cured");
+    let heal = scene.ends("laravel", "restore_env", "approved", "Cured");
     assert_eq!(file(&env), good);
     assert_eq!(http::status(&app.web.url), Some(200));
+    telling.look("approved");
+
+    // He did mean it, and has it back to the last byte.
+    scene.takes_back("laravel", &heal);
+    assert_eq!(
+        left.differences_but_comings(&look(&app)),
+        Vec::<String>::new()
+    );
+    telling.look("taken back");
+    telling.heals(&scene, "laravel", "restore_env");
+    Some(telling.end())
 }
 
 #[test]
 fn a_forgotten_maintenance_ends_and_no_other_does() {
-    let Some((scene, app)) = watched("FULL_AUTO", false) else {
-        return;
-    };
+    in_both_places(maintenance);
+}
+
+fn maintenance(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched(place, "FULL_AUTO", false)?;
+    let mut telling = Telling::begin(&scene, "laravel", &app.path, SERVED, &[]);
     let before = hash_tree(&app.path, &[OWN, &["storage/framework"]].concat());
     let stays_down = |why: &str| {
         scene.rounds("laravel", 4);
@@ -300,11 +346,14 @@ fn a_forgotten_maintenance_ends_and_no_other_does() {
         .expect_success();
     scene.heals_alone("laravel", "artisan_up");
     http::wait_for_status(&app.web.url, 200);
+    telling.look("in the end");
+    telling.heals(&scene, "laravel", "");
+    Some(telling.end())
 }
 
 #[test]
 fn a_new_key_is_made_only_when_a_person_says_so() {
-    let Some((scene, app)) = watched("MANUAL", false) else {
+    let Some((scene, app)) = watched(Place::Here, "MANUAL", false) else {
         return;
     };
     let env = app.file(".env");

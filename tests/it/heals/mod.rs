@@ -4,7 +4,9 @@
 //! only read to tell which heal it was. Times are short, so that dwell, settle and soak pass within seconds.
 
 mod journal;
+mod place;
 mod scene;
+mod telling;
 
 mod express;
 mod fpm;

@@ -9,11 +9,9 @@ use rustix::process::Signal;
 use super::scene::Scene;
 use crate::lab::faults::loose_mode;
 use crate::lab::process::signal;
-use crate::lab::sshd::{Like, Sshd, UID};
+use crate::lab::sshd::{self, Like, Sshd, UID};
 use crate::lab::tree::hash_tree;
-use crate::lab::{Lab, fixture, set_mode, skip, store, wait_for};
-
-const PROGRAMS: [&str; 4] = ["sshd", "ssh-keygen", "unshare", "mount"];
+use crate::lab::{Lab, fixture, set_mode, store, wait_for};
 
 /// Gives a whole tree to the server's user.
 fn give(path: &Path) {
@@ -45,15 +43,10 @@ fn tries(sshd: &Sshd, lab: &Lab) -> usize {
 
 #[test]
 fn plain_php_on_an_enrolled_host_is_healed_as_it_would_be_here() {
-    let agents = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents");
-    if !agents
-        .join(format!("healer-agent-{}", std::env::consts::ARCH))
-        .is_file()
-    {
-        skip("needs the static agent: packaging/build-agent");
+    if sshd::agent().is_none() {
         return;
     }
-    let Some(lab) = Lab::open(&PROGRAMS) else {
+    let Some(lab) = Lab::open(sshd::PROGRAMS) else {
         return;
     };
     let sshd = lab.sshd("sshd", &Like::default());

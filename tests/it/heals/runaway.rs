@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use super::express::{bystander, table};
+use super::express::{self, bystander, table};
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::{Lab, http, node};
+use super::telling::Telling;
+use crate::lab::{http, node};
 
 /// Ends by itself and leaves a daemon; does not listen to TERM; never stops talking.
 const STACK: &str = r#"
@@ -46,23 +48,22 @@ settle = "1s"
 
 #[test]
 fn nothing_of_an_action_outlives_it() {
-    let Some(lab) = Lab::open(node::PROGRAMS) else {
-        return;
-    };
-    let Some(app) = lab.express_pm2() else {
-        return;
-    };
+    in_both_places(runs_away);
+}
+
+fn runs_away(place: Place) -> Option<Vec<String>> {
+    let lab = place.open(node::PROGRAMS)?;
+    let app = lab.express_pm2()?;
     // No other process of this machine sleeps exactly so long.
-    let marker = format!("90{}", std::process::id());
+    let marker = format!("90{}{}", std::process::id(), place as u8);
     lab.stack_file("runaway", &STACK.replace("MARKER", &marker));
     let promise = app.path.join("promise.txt");
     fs::write(&promise, "kept\n").unwrap();
     lab.user.own(&promise);
-    let Some(table) = table(&lab, &app, "runaway") else {
-        return;
-    };
-    let scene = Scene::start(lab, "mode = \"SEMI_AUTO\"", &table, "");
+    let table = table(place, &lab, &app, "runaway")?;
+    let scene = Scene::start_in(place, lab, "mode = \"SEMI_AUTO\"", &table, "");
     scene.adopted("express");
+    let mut telling = Telling::begin(&scene, "express", &app.path, &[], &express::own(&app));
     let lab = &scene.lab;
     let (own, other) = (app.process(lab), bystander(lab, &app));
     fs::remove_file(&promise).unwrap();
@@ -73,6 +74,9 @@ fn nothing_of_an_action_outlives_it() {
     assert_eq!((app.process(lab), bystander(lab, &app)), (own, other));
     assert_eq!(http::status(&app.url), Some(200));
     assert_eq!(http::status(&app.bystander_url), Some(200));
+    telling.look("in the end");
+    telling.heals(&scene, "express", "");
+    Some(telling.end())
 }
 
 /// Command lines that hold the marker.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::journal::{Approval, Heal, Journal};
+use super::place::{self, Place};
 use crate::lab::daemon::Daemon;
 use crate::lab::{Lab, PATIENCE, wait_for};
 
@@ -39,12 +40,26 @@ max_recurrences = 1000
 pub(super) struct Scene {
     pub(super) daemon: Daemon,
     pub(super) journal: Journal,
+    place: Place,
     /// The last heal of each application that a test has looked at.
     seen: RefCell<BTreeMap<String, String>>,
     pub(super) lab: Lab,
 }
 
 impl Scene {
+    /// The same for applications in a place; behind SSH, `allow` is the list of the other host's root agent.
+    pub(super) fn start_in(place: Place, lab: Lab, top: &str, tables: &str, allow: &str) -> Self {
+        match place {
+            Place::Here => Self::start(lab, top, tables, allow),
+            Place::OverSsh => {
+                let host = place::host(&lab, allow);
+                let mut scene = Self::start(lab, top, &format!("{host}{tables}"), "");
+                scene.place = place;
+                scene
+            }
+        }
+    }
+
     /// Starts the daemon with these application tables; `top` comes before all tables, `allow` is the list of the root agent.
     pub(super) fn start(lab: Lab, top: &str, tables: &str, allow: &str) -> Self {
         let config = format!("{top}\n{QUICK}\n{tables}");
@@ -55,6 +70,7 @@ impl Scene {
         Self {
             daemon,
             journal,
+            place: Place::Here,
             seen: RefCell::default(),
             lab,
         }
@@ -72,6 +88,18 @@ impl Scene {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The agent that looked at the applications runs where they are: it keeps its records there.
+    #[track_caller]
+    pub(super) fn looks_from_its_place(&self) {
+        let here = self.daemon.state_dir.join("agents");
+        let here = here.join(self.lab.user.uid.to_string()).exists();
+        let there = place::agent_state(&self.lab).exists();
+        assert_eq!(
+            (here, there),
+            (self.place == Place::Here, self.place == Place::OverSsh)
+        );
     }
 
     /// Waits for the end of the next heal that this test has not looked at yet.
@@ -219,6 +247,34 @@ impl Scene {
             &["approve", &approval.id, "--yes", "--reason", reason],
         );
         assert_eq!(code, Some(0), "{said:#}");
+    }
+
+    /// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
+    /// watching for a while, and that is not waited for.
+    #[track_caller]
+    pub(super) fn takes_back(&self, app: &str, heal: &Heal) {
+        self.set_mode(app, "MANUAL");
+        let put_back = || {
+            let heals = self.journal.heals(app).into_iter();
+            heals
+                .filter(|heal| {
+                    heal.action == "rollback" && heal.message.ends_with("put back, 0 kept")
+                })
+                .count()
+        };
+        let before = put_back();
+        let (code, said) = self.daemon.ctl(&self.lab, &["heals", &heal.id]);
+        assert_eq!(code, Some(0), "{said:#}");
+        let backup = said["backupId"].as_str().expect("it wrote, so it has one");
+        let reason = "to see what was there before";
+        let (code, said) = self.daemon.ctl(
+            &self.lab,
+            &[
+                "backups", app, "rollback", backup, "--yes", "--reason", reason,
+            ],
+        );
+        assert_eq!(code, Some(0), "{said:#}");
+        wait_for("everything is put back", || put_back() > before);
     }
 
     /// Does something to an application that no heal may begin in the middle of.

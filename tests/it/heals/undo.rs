@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::daemon::app_table;
+use super::telling::Telling;
 use crate::lab::tree::hash_tree;
-use crate::lab::{Lab, http, wait_for, web};
+use crate::lab::{http, wait_for, web};
 
 const STACK: &str = r#"
 title = "Careless"
@@ -39,9 +40,11 @@ rmdir('old/empty');
 
 #[test]
 fn what_makes_the_site_worse_is_taken_back_and_an_upload_survives() {
-    let Some(lab) = Lab::open(web::PROGRAMS) else {
-        return;
-    };
+    in_both_places(what_makes_it_worse);
+}
+
+fn what_makes_it_worse(place: Place) -> Option<Vec<String>> {
+    let lab = place.open(web::PROGRAMS)?;
     let app = lab.php();
     for folder in ["tools", "uploads", "old", "old/empty"] {
         fs::create_dir(app.path.join(folder)).unwrap();
@@ -53,9 +56,10 @@ fn what_makes_the_site_worse_is_taken_back_and_an_upload_survives() {
     lab.user.own_all(&app.path);
     lab.stack_file("careless", STACK);
     let vars = "vars = { error_log = \"logs/php-errors.log\" }";
-    let table = app_table(&lab, "php", "careless", &app.path, &app.web.url, vars);
-    let scene = Scene::start(lab, "mode = \"SEMI_AUTO\"", &table, "");
+    let table = place.table(&lab, "php", "careless", &app.path, &app.web.url, vars);
+    let scene = Scene::start_in(place, lab, "mode = \"SEMI_AUTO\"", &table, "");
     scene.adopted("php");
+    let mut telling = Telling::begin(&scene, "php", &app.path, &["logs"], &[]);
     fs::remove_file(&banner).unwrap();
     let before = hash_tree(&app.path, &["logs", "uploads"]);
 
@@ -67,6 +71,7 @@ fn what_makes_the_site_worse_is_taken_back_and_an_upload_survives() {
             .any(|heal| heal.state == "Settling")
     });
     assert_eq!(http::status(&app.web.url), Some(500));
+    telling.look("worse");
     // Meanwhile the site lives on.
     let photo = app.path.join("uploads/photo.jpg");
     fs::write(&photo, b"\xff\xd8 a photo").unwrap();
@@ -75,16 +80,14 @@ fn what_makes_the_site_worse_is_taken_back_and_an_upload_survives() {
     let heal = scene.ends("php", "make_banner", "unattended", "Undone");
     assert!(heal.message.contains("http"), "{}", heal.message);
     let after = hash_tree(&app.path, &["logs", "uploads"]);
-    // That entries came and went is all that the directories tell.
-    let differences: Vec<String> = before
-        .differences(&after)
-        .into_iter()
-        .filter(|line| !line.starts_with(".: modified") && !line.starts_with("old: modified"))
-        .collect();
+    let differences = before.differences_but_comings(&after);
     assert_eq!(differences, Vec::<String>::new());
     assert_eq!(fs::read(&photo).unwrap(), b"\xff\xd8 a photo");
     http::wait_for_status(&app.web.url, 200);
     // It is not tried again.
     scene.rounds("php", 4);
     scene.nothing_else_began("php");
+    telling.look("taken back");
+    telling.heals(&scene, "php", "");
+    Some(telling.end())
 }

@@ -8,12 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 
 use super::journal::Heal;
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use crate::lab::daemon::app_table;
+use super::telling::Telling;
 use crate::lab::process::signal;
 use crate::lab::tree::{Look, hash_tree};
 use crate::lab::wordpress::{self, WordPress};
-use crate::lab::{Lab, faults, http, set_mode, wait_for};
+use crate::lab::{Lab, faults, http, set_mode};
 
 pub(super) const APP: &str = "wordpress";
 
@@ -26,25 +27,35 @@ pub(super) fn watched(
     wp_cli: Option<&Path>,
     allow_root: bool,
 ) -> Option<(Scene, WordPress)> {
+    watched_in(Place::Here, plugins, wp_cli, allow_root)
+}
+
+fn watched_in(
+    place: Place,
+    plugins: &[&str],
+    wp_cli: Option<&Path>,
+    allow_root: bool,
+) -> Option<(Scene, WordPress)> {
     let wp_cli = wp_cli.unwrap_or(Path::new("/nonexistent/wp")).to_owned();
-    watched_with(plugins, &|_| wp_cli.clone(), allow_root, "")
+    watched_with(place, plugins, &|_| wp_cli.clone(), allow_root, "")
 }
 
 /// The same with further tables of the configuration.
 pub(super) fn watched_with(
+    place: Place,
     plugins: &[&str],
     wp_cli: &dyn Fn(&Lab) -> PathBuf,
     allow_root: bool,
     tables: &str,
 ) -> Option<(Scene, WordPress)> {
-    let lab = Lab::open(wordpress::PROGRAMS)?;
+    let lab = place.open(wordpress::PROGRAMS)?;
     let app = lab.wordpress(plugins);
     http::wait_for_status(&app.web.url, 200);
     let vars = format!(
         "vars = {{ maintenance_age = \"3s\", plugin_age = \"1s\", wp_cli = \"{}\" }}",
         wp_cli(&lab).display(),
     );
-    let table = app_table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
+    let table = place.table(&lab, APP, "wordpress", &app.path, &app.web.url, &vars);
     let allow = if allow_root {
         format!(
             "[[chown]]\nbelow = \"{path}\"\nto = [\"{user}\"]\n\n[[modes]]\nbelow = \"{path}\"\n",
@@ -55,9 +66,18 @@ pub(super) fn watched_with(
         String::new()
     };
     let top = "mode = \"FULL_AUTO\"\n[approval]\npersons = \"one\"\n";
-    let scene = Scene::start(lab, top, &format!("{tables}{table}"), &allow);
+    let scene = Scene::start_in(place, lab, top, &format!("{tables}{table}"), &allow);
     scene.adopted(APP);
     Some((scene, app))
+}
+
+/// What the story tells; the addresses of its servers are the lab's own.
+fn telling(scene: &Scene, app: &WordPress) -> Telling {
+    let own = [
+        (app.web.url.trim_end_matches('/').to_owned(), "URL"),
+        (format!("127.0.0.1:{}", app.database.port), "DATABASE"),
+    ];
+    Telling::begin(scene, APP, &app.path, OWN, &own)
 }
 
 pub(super) fn look(app: &WordPress) -> Look {
@@ -66,48 +86,23 @@ pub(super) fn look(app: &WordPress) -> Look {
 
 /// All that differs but the times of directories: entries came and went, and that is all these tell.
 pub(super) fn differences(before: &Look, after: &Look) -> Vec<String> {
-    before
-        .differences(after)
-        .into_iter()
-        .filter(|line| {
-            !line
-                .split_once(": ")
-                .is_some_and(|(_, rest)| rest.starts_with("modified ") && !rest.contains(','))
-        })
-        .collect()
+    before.differences_but_comings(after)
 }
 
-/// A person takes a heal back, and with it the symptom comes back; nothing runs alone any more. The daemon goes on
-/// watching for a while, and that is not waited for.
+/// See [`Scene::takes_back`].
 #[track_caller]
 pub(super) fn takes_back(scene: &Scene, heal: &Heal) {
-    scene.set_mode(APP, "MANUAL");
-    let put_back = || {
-        let heals = scene.journal.heals(APP).into_iter();
-        heals
-            .filter(|heal| heal.action == "rollback" && heal.message.ends_with("put back, 0 kept"))
-            .count()
-    };
-    let before = put_back();
-    let (code, said) = scene.daemon.ctl(&scene.lab, &["heals", &heal.id]);
-    assert_eq!(code, Some(0), "{said:#}");
-    let backup = said["backupId"].as_str().expect("it wrote, so it has one");
-    let reason = "to see what was there before";
-    let (code, said) = scene.daemon.ctl(
-        &scene.lab,
-        &[
-            "backups", APP, "rollback", backup, "--yes", "--reason", reason,
-        ],
-    );
-    assert_eq!(code, Some(0), "{said:#}");
-    wait_for("everything is put back", || put_back() > before);
+    scene.takes_back(APP, heal);
 }
 
 #[test]
 fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
-    let Some((scene, app)) = watched(&["greeting"], None, false) else {
-        return;
-    };
+    in_both_places(wp_config_comes_back);
+}
+
+fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched_in(place, &["greeting"], None, false)?;
+    let mut telling = telling(&scene, &app);
     let config = app.file("wp-config.php");
     let good = fs::read_to_string(&config).unwrap();
     let before = look(&app);
@@ -132,8 +127,10 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     )
     .unwrap();
     http::wait_for_status(&app.web.url, 500);
+    telling.look("cannot be read");
     scene.heals_alone(APP, "restore_wp_config");
     is_whole();
+    telling.look("put back");
 
     // Somebody changed a key before it broke off: he may have meant it, so a person decides.
     let other = good.replace("k3}q#eW0", "somebody");
@@ -166,6 +163,8 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
     scene.check_says(APP, "http", "FAIL", "the installer is open to anyone");
     let gone: Vec<String> = differences(&before, &look(&app));
     assert_eq!(gone, ["wp-config.php: file is gone"]);
+    telling.look("taken back");
+    telling.heals(&scene, APP, "restore_wp_config");
     // Whatever state a heal began with can be had again.
     for (case, state, heal) in [
         ("truncated", truncated, from_truncated),
@@ -187,13 +186,17 @@ fn wp_config_comes_back_alone_only_where_no_secret_is_lost() {
         let leaked = said.contains(secret) || stored.iter().any(|text| text.contains(secret));
         assert!(!leaked, "{secret} left the site");
     }
+    Some(telling.end())
 }
 
 #[test]
 fn owners_and_modes_are_put_right() {
-    let Some((scene, app)) = watched(&["greeting"], None, true) else {
-        return;
-    };
+    in_both_places(owners_and_modes);
+}
+
+fn owners_and_modes(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched_in(place, &["greeting"], None, true)?;
+    let mut telling = telling(&scene, &app);
     let uploads = app.file("wp-content/uploads");
     let photo = uploads.join("2026/11/photo.jpg");
     fs::create_dir_all(photo.parent().unwrap()).unwrap();
@@ -210,20 +213,31 @@ fn owners_and_modes_are_put_right() {
     let config = app.file("wp-config.php");
     set_mode(&config, 0o666);
     let open = look(&app);
+    telling.look("open to everybody");
     let heal = scene.heals_approved(APP, "fix_wp_config_mode");
     assert_eq!(fs::metadata(&config).unwrap().mode() & 0o7777, 0o660);
     assert_eq!(http::status(&app.web.url), Some(200));
+    telling.look("approved");
     takes_back(&scene, &heal);
     assert_eq!(differences(&open, &look(&app)), Vec::<String>::new());
     takes_back(&scene, &from_root);
     owned_by_root.assert_same(&hash_tree(&uploads, &[]));
+    telling.look("taken back");
+    for action in ["fix_uploads_permissions", "fix_wp_config_mode"] {
+        telling.heals(&scene, APP, action);
+    }
+    Some(telling.end())
 }
 
 #[test]
 fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
-    let Some((scene, app)) = watched(&["greeting"], None, false) else {
-        return;
-    };
+    in_both_places(flag_of_maintenance);
+}
+
+fn flag_of_maintenance(place: Place) -> Option<Vec<String>> {
+    let (scene, app) = watched_in(place, &["greeting"], None, false)?;
+
+    let mut telling = telling(&scene, &app);
 
     // A flag that never ages, because it always says now.
     let flag = app.file(".maintenance");
@@ -257,9 +271,12 @@ fn a_flag_of_maintenance_goes_when_it_is_surely_stale_and_not_before() {
     signal(pid, Signal::TERM);
     let heal = scene.heals_alone(APP, "clear_stale_maintenance");
     http::wait_for_status(&app.web.url, 200);
+    telling.look("in the end");
     takes_back(&scene, &heal);
     http::wait_for_status(&app.web.url, 503);
     assert_eq!(differences(&left, &look(&app)), Vec::<String>::new());
+    telling.heals(&scene, APP, "clear_stale_maintenance");
+    Some(telling.end())
 }
 
 #[test]
@@ -321,12 +338,13 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
 
 #[test]
 fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
-    let Some(wp_cli) = wordpress::wp_cli() else {
-        return;
-    };
-    let Some((scene, app)) = watched(&["greeting", "banner"], Some(&wp_cli), false) else {
-        return;
-    };
+    in_both_places(plugins_set_aside);
+}
+
+fn plugins_set_aside(place: Place) -> Option<Vec<String>> {
+    let wp_cli = wordpress::wp_cli()?;
+    let (scene, app) = watched_in(place, &["greeting", "banner"], Some(&wp_cli), false)?;
+    let mut telling = telling(&scene, &app);
     let page = || http::wait_for_status(&app.web.url, 200).body;
     let aside = |name: &str| app.plugin(&format!("{name}.healerd-off"));
 
@@ -358,6 +376,7 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     let kept = page();
     assert!(kept.contains("greeting was here") && kept.contains("banner was here"));
     assert!(aside("fatal").join("includes/loader.php").exists());
+    telling.look("approved");
     takes_back(&scene, &heal);
     assert_eq!(
         differences(&broken, &hash_tree(&plugins, &[])),
@@ -368,6 +387,9 @@ fn a_plugin_that_fails_is_set_aside_and_so_is_one_of_two_that_clash() {
     takes_back(&scene, &of_the_pair);
     clashing.assert_same(&hash_tree(&app.plugin("clash-two"), &[]));
     assert!(!aside("clash-two").exists());
+    telling.look("taken back");
+    telling.heals(&scene, APP, "set_plugin_aside");
+    Some(telling.end())
 }
 
 #[test]

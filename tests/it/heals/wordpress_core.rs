@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::place::Place;
 use super::scene::Scene;
 use super::wordpress::{APP, differences, look, takes_back, watched_with};
 use crate::lab::process::run;
@@ -59,7 +60,7 @@ fn a_core_file_that_is_gone_or_cut_off_is_put_back_or_nothing_is_changed() {
         return;
     };
     let wrap = |lab: &Lab| offline(lab, &wp_cli);
-    let Some((scene, app)) = watched_with(&["greeting"], &wrap, false, "") else {
+    let Some((scene, app)) = watched_with(Place::Here, &["greeting"], &wrap, false, "") else {
         return;
     };
     let file = app.file(CAPABILITIES);
@@ -82,9 +83,7 @@ fn a_core_file_that_is_gone_or_cut_off_is_put_back_or_nothing_is_changed() {
     fs::write(&file, &good).unwrap();
     scene.lab.user.own(&file);
     http::wait_for_status(&app.web.url, 200);
-    wait_for("the incident is over", || {
-        scene.journal.unclosed(APP) == 0
-    });
+    wait_for("the incident is over", || scene.journal.unclosed(APP) == 0);
 
     // A full disk cut it off: the file is there, and PHP cannot read it.
     downloaded(&scene, &app, &[CAPABILITIES, "wp-load.php"]);

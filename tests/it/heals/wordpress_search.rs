@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use super::place::Place;
 use super::scene::Scene;
 use super::wordpress::{APP, look, watched_with};
 use crate::lab::wordpress::{self, WordPress};
@@ -27,7 +28,9 @@ fn nothing_starts_the_site_in_manual_or_under_a_hold_and_chance_names_no_plugin(
     };
     let keep = |_: &Lab| wp_cli.clone();
     let tables = "[known_good]\nage = \"2s\"\n";
-    let Some((scene, app)) = watched_with(&["greeting", "flaky"], &keep, false, tables) else {
+    let Some((scene, app)) =
+        watched_with(Place::Here, &["greeting", "flaky"], &keep, false, tables)
+    else {
         return;
     };
     let (down, once) = (app.plugin("flaky/down"), app.plugin("flaky/once"));

@@ -43,7 +43,7 @@ use process::Process;
 use user::User;
 
 /// How long anything that should come up is waited for. Far above what it takes, far below a hanging suite.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 type Ending = Box<dyn FnOnce() + Send>;
 

@@ -9,10 +9,28 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::{Lab, find_program, process, set_mode, wait_for};
+use super::user::User;
+use super::{Lab, find_program, process, set_mode, skip, wait_for};
 
 /// Numbers of the users that exist in here alone.
 pub(crate) const UID: u32 = 47_001;
+
+/// What a lab with a server needs.
+pub(crate) const PROGRAMS: &[&str] = &["sshd", "ssh-keygen", "unshare", "mount", "setpriv"];
+
+/// The static agent that a daemon pushes, or none where `packaging/build-agent` did not make it.
+pub(crate) fn agent() -> Option<PathBuf> {
+    let folder = std::env::var_os("HEALERD_TESTS_AGENTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents"),
+        PathBuf::from,
+    );
+    let file = folder.join(format!("healer-agent-{}", std::env::consts::ARCH));
+    if !file.is_file() {
+        skip("needs the static agent: packaging/build-agent");
+        return None;
+    }
+    Some(file)
+}
 
 /// One server.
 pub(crate) struct Sshd {
@@ -31,6 +49,8 @@ pub(crate) struct Like {
     pub(crate) config: String,
     /// Names of users; all of them have the same number and home. Empty: `shop`.
     pub(crate) users: Vec<String>,
+    /// A user of this machine who can log in as well, with a shell and the home of this server.
+    pub(crate) also: Option<User>,
     /// Their login shell; empty: /bin/sh.
     pub(crate) shell: String,
     /// Their home; empty: a directory of the server's.
@@ -43,6 +63,9 @@ pub(crate) struct Like {
     pub(crate) machine_id: String,
     /// The server whose host keys it has too.
     pub(crate) keys_of: Option<PathBuf>,
+    /// The list of what a root agent may do that root installed there, in a place that only sessions of this server see;
+    /// empty: there is none. See [`Sshd::root_agent`].
+    pub(crate) allow: String,
 }
 
 /// A place in a network of the test's own.
@@ -67,7 +90,14 @@ impl Lab {
             set_mode(&home, 0o755);
             home
         });
-        let mut passwd = std::fs::read_to_string("/etc/passwd").expect("there are users");
+        let mut passwd = String::new();
+        if let Some(user) = &like.also {
+            // The first line of a name counts.
+            let User { name, uid, gid } = user;
+            writeln!(passwd, "{name}:*:{uid}:{gid}::{}:/bin/sh", home.display())
+                .expect("text grows");
+        }
+        passwd += &std::fs::read_to_string("/etc/passwd").expect("there are users");
         let one = ["shop".to_owned()];
         let users = if like.users.is_empty() {
             &one[..]
@@ -96,6 +126,15 @@ impl Lab {
             like.config,
             dir = dir.display(),
         );
+        if !like.allow.is_empty() {
+            let place = root_programs(&dir);
+            writeln!(
+                config,
+                "SetEnv PATH={}:/usr/local/bin:/usr/bin:/bin",
+                place.display()
+            )
+            .expect("text grows");
+        }
         let kinds = if like.host_keys.is_empty() {
             &["ed25519"][..]
         } else {
@@ -128,6 +167,9 @@ impl Lab {
                 "mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
                 home.display()
             ));
+        }
+        if !like.allow.is_empty() {
+            script.push(install_root_agent(&dir, &like.allow));
         }
         let program = find_program("sshd").expect("the lab was opened for it");
         script.push(format!(
@@ -167,7 +209,42 @@ impl Lab {
     }
 }
 
+/// Where programs are that root put on the server.
+fn root_programs(dir: &Path) -> PathBuf {
+    dir.join("root-programs")
+}
+
+/// The line that puts the agent there, and in the place of sudo a script that admits its one line of words, as sudoers
+/// would. What makes it root is a program that only the server's own namespace has.
+fn install_root_agent(dir: &Path, allow: &str) -> String {
+    let place = root_programs(dir);
+    std::fs::create_dir(&place).expect("root can write");
+    let (dir, place) = (dir.display(), place.display());
+    let list = format!("{dir}/agent.toml");
+    std::fs::write(&list, allow).expect("root can write");
+    set_mode(Path::new(&list), 0o600);
+    let sudo = format!(
+        "#!/bin/sh\n\
+         [ \"$*\" = '-n {place}/healer-agent --identity root --state /var/lib/healerd-agent' ] || exit 1\n\
+         exec {place}/setpriv --reuid 0 --regid 0 --clear-groups \"$2\" --identity root --state {dir}/root-state --allow {list}\n"
+    );
+    std::fs::write(format!("{dir}/sudo"), sudo).expect("root can write");
+    let agent = agent().expect("looked for when the lab was opened");
+    let setpriv = find_program("setpriv").expect("the lab was opened for it");
+    format!(
+        "mount -t tmpfs -o mode=755 none {place} && cp {} {place}/healer-agent && cp {} {place}/setpriv && \
+         chmod 4755 {place}/setpriv && cp {dir}/sudo {place}/sudo && chmod 755 {place}/sudo",
+        agent.display(),
+        setpriv.display(),
+    )
+}
+
 impl Sshd {
+    /// The program that root operations go to, where the server has one.
+    pub(crate) fn root_agent(&self) -> PathBuf {
+        root_programs(&self.dir).join("healer-agent")
+    }
+
     /// Lets a key in; `options` stand before it.
     pub(crate) fn authorize(&self, options: &str, public: &Path) {
         let key = std::fs::read_to_string(public).expect("a public key was made");

@@ -30,6 +30,12 @@ pub(crate) struct Look {
 
 /// Looks at everything below `root` but what `ignoring` names, each a path below it, with all below that.
 pub(crate) fn hash_tree(root: &Path, ignoring: &[&str]) -> Look {
+    hash_tree_as(root, ignoring, &[])
+}
+
+/// The same for a tree that is to be compared with one elsewhere: texts are read as if each of `own` (its directory, its
+/// ports) were the word beside it.
+pub(crate) fn hash_tree_as(root: &Path, ignoring: &[&str], own: &[(String, &str)]) -> Look {
     let mut entries = BTreeMap::new();
     let mut open = vec![PathBuf::new()];
     while let Some(path) = open.pop() {
@@ -41,7 +47,7 @@ pub(crate) fn hash_tree(root: &Path, ignoring: &[&str]) -> Look {
         } else {
             root.join(&path)
         };
-        let entry = Entry::read(&full);
+        let entry = Entry::read(&full, own);
         if entry.kind == "directory" {
             for child in std::fs::read_dir(&full)
                 .unwrap_or_else(|error| panic!("{}: {error}", full.display()))
@@ -61,16 +67,28 @@ pub(crate) fn hash_tree(root: &Path, ignoring: &[&str]) -> Look {
 }
 
 impl Entry {
-    fn read(path: &Path) -> Self {
+    fn read(path: &Path, own: &[(String, &str)]) -> Self {
+        let mut size = None;
         let meta = path
             .symlink_metadata()
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let kind = meta.file_type();
         let (kind, content) = if kind.is_symlink() {
             let text = std::fs::read_link(path).expect("it is a link");
-            ("link", format!("-> {}", text.display()))
+            let text = read_as(text.display().to_string(), own);
+            size = Some(text.len() as u64);
+            ("link", format!("-> {text}"))
         } else if kind.is_dir() {
             ("directory", String::new())
+        } else if kind.is_file() && !own.is_empty() {
+            let bytes =
+                std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let bytes = match String::from_utf8(bytes) {
+                Ok(text) => read_as(text, own).into_bytes(),
+                Err(error) => error.into_bytes(),
+            };
+            size = Some(bytes.len() as u64);
+            ("file", blake3::hash(&bytes).to_hex().to_string())
         } else if kind.is_file() {
             let mut hasher = blake3::Hasher::new();
             let mut file = std::fs::File::open(path)
@@ -85,7 +103,11 @@ impl Entry {
             kind,
             content,
             // The size of a directory is the file system's own business.
-            size: if kind == "directory" { 0 } else { meta.len() },
+            size: if kind == "directory" {
+                0
+            } else {
+                size.unwrap_or(meta.len())
+            },
             mode: meta.mode() & 0o7777,
             owner: (meta.uid(), meta.gid()),
             modified: (meta.mtime(), meta.mtime_nsec()),
@@ -151,6 +173,16 @@ impl Entry {
     }
 }
 
+/// A text in which each of `own` is the word beside it.
+pub(crate) fn read_as(mut text: String, own: &[(String, &str)]) -> String {
+    for (from, to) in own {
+        if text.contains(from.as_str()) {
+            text = text.replace(from.as_str(), to);
+        }
+    }
+    text
+}
+
 /// Extended attributes by name, ACLs among them.
 fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut names = vec![0_u8; 64 << 10];
@@ -198,6 +230,28 @@ impl Look {
             .collect()
     }
 
+    /// All that differs but the time of the last change: what a heal brings back by its own hand is made anew.
+    pub(crate) fn differences_but_times(&self, later: &Self) -> Vec<String> {
+        self.differences_with_times(later, |_| false)
+    }
+
+    /// All that differs but the times of directories: they tell that entries came and went, and nothing else.
+    pub(crate) fn differences_but_comings(&self, later: &Self) -> Vec<String> {
+        self.differences_with_times(later, |entry| entry.kind != "directory")
+    }
+
+    fn differences_with_times(&self, later: &Self, counts: impl Fn(&Entry) -> bool) -> Vec<String> {
+        let mut later = later.clone();
+        for (path, entry) in &mut later.entries {
+            if let Some(before) = self.entries.get(path)
+                && !counts(entry)
+            {
+                entry.modified = before.modified;
+            }
+        }
+        self.differences(&later)
+    }
+
     /// # Panics
     /// When the later look differs in anything; all differences are shown.
     #[track_caller]
@@ -217,7 +271,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use super::hash_tree;
+    use super::{hash_tree, hash_tree_as};
     use crate::lab::set_mode;
 
     fn garden() -> tempfile::TempDir {
@@ -301,6 +355,20 @@ mod tests {
         });
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("sub/file: content "), "{told:?}");
+    }
+
+    #[test]
+    fn trees_that_differ_in_where_they_are_can_be_compared() {
+        let look = |name: &str| {
+            let dir = garden();
+            fs::write(dir.path().join("config"), format!("root = {name}/x")).unwrap();
+            symlink(format!("{name}/x"), dir.path().join("there")).unwrap();
+            hash_tree_as(dir.path(), &[], &[(name.to_owned(), "HERE")])
+        };
+        let (one, other) = (look("/a"), look("/another"));
+        assert_eq!(one.differences_but_times(&other), Vec::<String>::new());
+        let raw = hash_tree(garden().path(), &[]);
+        assert_eq!(raw.differences_but_times(&one).len(), 2, "two are new");
     }
 
     #[test]

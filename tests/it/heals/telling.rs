@@ -1,0 +1,81 @@
+//! What a story has to tell when it is over, so that it can be compared with the same story elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use super::scene::Scene;
+use crate::lab::tree::{Look, hash_tree_as, read_as};
+
+/// Everything that changed in an application, step by step, and how its heals went.
+pub(super) struct Telling {
+    root: PathBuf,
+    /// What the application itself writes while it serves.
+    ignoring: Vec<String>,
+    /// Texts that no other lab has, and the word for each.
+    own: Vec<(String, &'static str)>,
+    last: Look,
+    lines: Vec<String>,
+}
+
+impl Telling {
+    /// Begins with a look at a healthy application and with what its checks say; `own` names texts beside the lab's directory that no other lab has.
+    pub(super) fn begin(
+        scene: &Scene,
+        app: &str,
+        root: &Path,
+        ignoring: &[&str],
+        own: &[(String, &'static str)],
+    ) -> Self {
+        scene.looks_from_its_place();
+        let mut own = own.to_vec();
+        own.push((scene.lab.dir().display().to_string(), "LAB"));
+        let last = hash_tree_as(root, ignoring, &own);
+        let checks = scene.journal.checks(app);
+        let lines = checks
+            .into_iter()
+            .map(|(check, status, message)| format!("{check} {status}: {}", read_as(message, &own)))
+            .collect();
+        Self {
+            root: root.to_owned(),
+            ignoring: ignoring.iter().map(|path| (*path).to_owned()).collect(),
+            own,
+            last,
+            lines,
+        }
+    }
+
+    /// Notes what changed since the last look.
+    pub(super) fn look(&mut self, what: &str) {
+        let ignoring: Vec<&str> = self.ignoring.iter().map(String::as_str).collect();
+        let now = hash_tree_as(&self.root, &ignoring, &self.own);
+        let changed = self.last.differences_but_times(&now);
+        self.lines
+            .extend(changed.into_iter().map(|line| format!("{what}: {line}")));
+        self.last = now;
+    }
+
+    /// Notes the states that the ended heals of an action went through, oldest first, and what became of its proposals;
+    /// all actions when it is empty.
+    pub(super) fn heals(&mut self, scene: &Scene, app: &str, action: &str) {
+        for heal in scene.journal.heals(app) {
+            if heal.is_over && (action.is_empty() || heal.action == action) {
+                let states = scene.journal.states(&heal.id).join(" ");
+                self.lines.push(format!(
+                    "{} ({}): {states}: {}",
+                    heal.action, heal.origin, heal.message
+                ));
+            }
+        }
+        for approval in scene.journal.approvals(app) {
+            // What is proposed after the end of the story is a matter of moments.
+            let is_decided = approval.state != "PENDING";
+            if is_decided && (action.is_empty() || approval.action == action) {
+                self.lines
+                    .push(format!("{}: {}", approval.action, approval.state));
+            }
+        }
+    }
+
+    pub(super) fn end(self) -> Vec<String> {
+        self.lines
+    }
+}
