@@ -205,13 +205,13 @@ impl LocalHost {
         };
         let connection = Connection::open(stdout, stdin, &self.launch.owner, GREETING)
             .await
-            .map_err(|error| match error {
-                ConnectionError::NotOurs(theirs) => NoAgent::NotOurs(not_ours(
-                    &theirs,
-                    &self.launch.owner,
-                    Some(&state.display().to_string()),
-                )),
-                error => format!("the agent for uid {uid} did not start: {error}").into(),
+            .map_err(|error| {
+                if let ConnectionError::NotOurs(theirs) = error {
+                    let records = state.display().to_string();
+                    NoAgent::NotOurs(not_ours(&theirs, &self.launch.owner, Some(&records)))
+                } else {
+                    format!("the agent for uid {uid} did not start: {error}").into()
+                }
             })?;
         if connection.hello().uid != uid {
             return Err(format!(

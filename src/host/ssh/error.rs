@@ -112,9 +112,10 @@ impl SshError {
 
     /// What went wrong when it was last tried.
     fn cause(&self) -> &Self {
-        match self {
-            Self::Waiting { last, .. } => last.cause(),
-            other => other,
+        if let Self::Waiting { last, .. } = self {
+            last.cause()
+        } else {
+            self
         }
     }
 }

@@ -209,8 +209,8 @@ impl Vault for DirVault {
     }
 
     fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
-        let shelf = Arc::clone(&self.shelf);
-        let look = tokio::task::spawn_blocking(move || shelf.unchanged(&digests));
+        let owner = Arc::clone(&self.shelf);
+        let look = tokio::task::spawn_blocking(move || owner.unchanged(&digests));
         // Without an answer everything is looked at when the backup is confirmed.
         Box::pin(async move { look.await.unwrap_or_default() })
     }

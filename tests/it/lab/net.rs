@@ -138,11 +138,11 @@ impl Lab {
     /// 64 kbit a second, in both directions, with a queue of two seconds as such lines have it.
     pub(crate) fn slow_down(&self, link: &Link) {
         for (net, device) in link.ends() {
-            let line = [
+            let arguments = [
                 "qdisc", "add", "dev", device, "root", "tbf", "rate", "64kbit", "burst", "4kb",
                 "latency", "2s",
             ];
-            self.inside_to_end(net, "tc", &line);
+            self.inside_to_end(net, "tc", &arguments);
         }
     }
 
@@ -171,8 +171,8 @@ impl Lab {
 
     /// Every connection of the host is reset.
     pub(crate) fn reset_connections(&self, link: &Link) {
-        let line = ["-K", "-t", "state", "established", "src", &link.address];
-        let cut = run(self.inside(link.net, "ss").args(line), PATIENCE).expect_success();
+        let arguments = ["-K", "-t", "state", "established", "src", &link.address];
+        let cut = run(self.inside(link.net, "ss").args(arguments), PATIENCE).expect_success();
         assert!(
             cut.stdout.contains(&link.address),
             "nothing was there to be reset: {}{}",

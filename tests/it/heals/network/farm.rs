@@ -243,8 +243,8 @@ impl Farm {
         );
         let heals = journal.heals(name);
         assert_eq!(heals.len(), begun.heals + 1, "{heals:#?}");
-        let began = far.began(&self.lab).len();
-        assert_eq!(began, begun.began + 1, "{name} ran once");
+        let runs = far.began(&self.lab).len();
+        assert_eq!(runs, begun.began + 1, "{name} ran once");
         heals.last().cloned().expect("counted")
     }
 

@@ -76,7 +76,8 @@ pub(super) fn disk_full_in_mid_action(farm: &Farm, host: usize) {
     let begun = farm.begin(far, &journal);
     let ballast = far.file("ballast");
     let mut file = fs::File::create(&ballast).expect("root can write");
-    let full = (0..1024).any(|_| file.write_all(&[7; 64 << 10]).is_err())
+    let chunk = vec![7; 64 << 10];
+    let full = (0..1024).any(|_| file.write_all(&chunk).is_err())
         && (0..64).any(|_| file.write_all(&[7; 4096]).is_err());
     assert!(full, "it has an end");
     far.release();

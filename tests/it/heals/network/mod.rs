@@ -110,9 +110,9 @@ fn a_host_that_fails_in_any_way_costs_the_others_no_round_and_leaves_no_action_u
         let others = [first, third, fourth, fifth].map(std::thread::ScopedJoinHandle::join);
         let over = Instant::now();
         rounds.stop();
-        let watched = watcher.join().is_ok();
+        let counted = watcher.join().is_ok();
         let got_over = second.is_ok() && others.iter().all(Result::is_ok);
-        assert!(watched && got_over, "a fault was not got over");
+        assert!(counted && got_over, "a fault was not got over");
         for (host, from, to) in [(4, begun, turn), (1, turn, over)] {
             let (count, longest) = rounds.judge(host, from, to);
             eprintln!(
