@@ -27,7 +27,9 @@ pub(super) fn watched(
     allow_root: bool,
 ) -> Option<(Scene, WordPress)> {
     let wp_cli = wp_cli.unwrap_or(Path::new("/nonexistent/wp")).to_owned();
-    watched_with(plugins, &|_| wp_cli.clone(), allow_root, "")
+    // A person's way back is watched for no longer than this.
+    let tables = "[settle]\nrestart = \"2s\"\n";
+    watched_with(plugins, &|_| wp_cli.clone(), allow_root, tables)
 }
 
 /// The same with further tables of the configuration.
@@ -82,6 +84,9 @@ pub(super) fn differences(before: &Look, after: &Look) -> Vec<String> {
 #[track_caller]
 pub(super) fn takes_back(scene: &Scene, heal: &Heal) {
     scene.set_mode(APP, "MANUAL");
+    wait_for("an earlier one has come to its end", || {
+        scene.journal.heals(APP).iter().all(|heal| heal.is_over)
+    });
     let put_back = || {
         let heals = scene.journal.heals(APP).into_iter();
         heals
