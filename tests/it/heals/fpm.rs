@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::journal::{Approval, Journal};
+use serde_json::Value;
+
 use super::scene::QUICK;
 use crate::lab::machine::{self, WordPressUnits};
 use crate::lab::{Lab, set_mode, wait_for, wordpress};
@@ -12,7 +13,7 @@ use crate::lab::{Lab, set_mode, wait_for, wordpress};
 const APP: &str = "blog";
 
 /// Puts the daemon on the host as a unit of its own, with a list for root that names php-fpm's unit and nothing else.
-fn install(lab: &Lab, app: &WordPressUnits) -> Journal {
+fn install(lab: &Lab, app: &WordPressUnits) {
     let config = format!(
         "mode = \"FULL_AUTO\"\n[approval]\npersons = \"one\"\n{QUICK}\n\
          [daemon]\nstate_dir = \"/var/lib/healerd\"\nagent_allow = \"/etc/healerd/agent.toml\"\n\
@@ -51,11 +52,24 @@ fn install(lab: &Lab, app: &WordPressUnits) -> Journal {
             "/etc/healerd/healerd.toml",
         ])
         .expect_success();
-    let state = app.machine.root().join("var/lib/healerd");
-    wait_for("the daemon has its store", || {
-        state.join("state.db").exists()
-    });
-    Journal::open(&state)
+}
+
+fn said(app: &WordPressUnits) -> String {
+    app.machine
+        .run(&["journalctl", "-u", "healer-under-test", "-o", "cat"])
+        .stdout
+}
+
+/// What `healerctl --json` prints on the host; null where it prints none.
+fn ctl(app: &WordPressUnits, arguments: &[&str]) -> Value {
+    let program = [
+        "/usr/local/bin/healerctl",
+        "--socket",
+        "/run/healerd.sock",
+        "--json",
+    ];
+    let said = app.machine.run(&[&program, arguments].concat());
+    serde_json::from_str(&said.stdout).unwrap_or(Value::Null)
 }
 
 /// Shows what the daemon said when the test fails.
@@ -64,11 +78,7 @@ struct Shown<'a>(&'a WordPressUnits);
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let said = self
-                .0
-                .machine
-                .run(&["journalctl", "-u", "healer-under-test", "-o", "cat"]);
-            eprintln!("--- healerd said:\n{}---", said.stdout);
+            eprintln!("--- healerd said:\n{}---", said(self.0));
         }
     }
 }
@@ -88,9 +98,9 @@ fn php_fpm_that_died_or_hangs_is_restarted_by_its_unit_and_no_other_is() {
     };
     let app = lab.wordpress_units();
     let shown = Shown(&app);
-    let journal = install(&lab, &app);
+    install(&lab, &app);
     wait_for("the site is adopted", || {
-        journal.backups(APP, "known_good") > 0
+        said(&app).contains("snapshot taken")
     });
     let bystanders = || {
         let units = [app.others[0], app.others[1], "systemd-journald.service"];
@@ -103,41 +113,22 @@ fn php_fpm_that_died_or_hangs_is_restarted_by_its_unit_and_no_other_is() {
             .run(&["systemctl", "kill", "-s", signal, app.fpm])
             .expect_success();
         app.machine.wait_for_status(&app.url, status);
-        let mut found: Option<Approval> = None;
+        let mut pending = Value::Null;
         wait_for(&format!("SIG{signal}: a restart is proposed"), || {
-            let mut all = journal.approvals(APP).into_iter();
-            found = all.find(|approval| approval.state == "PENDING");
-            found.is_some()
+            let all = ctl(&app, &["approvals"]);
+            pending = all.get(0).cloned().unwrap_or_default();
+            pending["state"] == "PENDING"
         });
-        let approval = found.expect("waited for");
-        assert_eq!(approval.action, "restart_php_fpm");
-        assert_eq!(
-            journal.heals(APP).len(),
-            done,
-            "nothing runs before somebody says so"
-        );
-        app.machine
-            .run(&[
-                "/usr/local/bin/healerctl",
-                "--socket",
-                "/run/healerd.sock",
-                "approve",
-                &approval.id,
-                "--yes",
-                "--reason",
-                "nobody is served any more",
-            ])
-            .expect_success();
+        assert_eq!(pending["actionName"], "restart_php_fpm");
+        let begun = said(&app).matches("action started").count();
+        assert_eq!(begun, done, "nothing runs before somebody says so");
+        let id = pending["approvalId"].as_str().unwrap();
+        let reason = "nobody is served any more";
+        ctl(&app, &["approve", id, "--yes", "--reason", reason]);
         app.machine.wait_for_status(&app.url, 200);
-        wait_for(
-            &format!("SIG{signal}: the cure is verified and lasts"),
-            || {
-                let heals = journal.heals(APP);
-                heals.len() == done + 1
-                    && heals.iter().all(|heal| heal.state == "Cured")
-                    && journal.watched(APP) == 0
-            },
-        );
+        wait_for(&format!("SIG{signal}: the cure is verified"), || {
+            said(&app).matches("heal cured").count() > done
+        });
         assert_ne!(pid(&app, app.fpm), before, "SIG{signal}");
         assert_eq!(bystanders(), others, "SIG{signal}");
     }

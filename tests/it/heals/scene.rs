@@ -254,6 +254,9 @@ impl Scene {
     #[track_caller]
     pub(super) fn takes_back(&self, app: &str, heal: &Heal) {
         self.set_mode(app, "MANUAL");
+        wait_for("an earlier one has come to its end", || {
+            self.journal.heals(app).iter().all(|heal| heal.is_over)
+        });
         let put_back = || {
             let heals = self.journal.heals(app).into_iter();
             heals

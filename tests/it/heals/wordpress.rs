@@ -37,7 +37,9 @@ fn watched_in(
     allow_root: bool,
 ) -> Option<(Scene, WordPress)> {
     let wp_cli = wp_cli.unwrap_or(Path::new("/nonexistent/wp")).to_owned();
-    watched_with(place, plugins, &|_| wp_cli.clone(), allow_root, "")
+    // A person's way back is watched for no longer than this.
+    let tables = "[settle]\nrestart = \"2s\"\n";
+    watched_with(place, plugins, &|_| wp_cli.clone(), allow_root, tables)
 }
 
 /// The same with further tables of the configuration.

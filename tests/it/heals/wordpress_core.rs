@@ -59,7 +59,12 @@ fn a_core_file_that_is_gone_or_cut_off_is_put_back_or_nothing_is_changed() {
     let Some(wp_cli) = wordpress::wp_cli() else {
         return;
     };
-    let wrap = |lab: &Lab| offline(lab, &wp_cli);
+    let wrap = |lab: &Lab| {
+        // What was not put back does not come later.
+        let stack = "extends = \"wordpress\"\n[action.core_download]\nsettle = \"2s\"\n";
+        lab.stack_file("wordpress", stack);
+        offline(lab, &wp_cli)
+    };
     let Some((scene, app)) = watched_with(Place::Here, &["greeting"], &wrap, false, "") else {
         return;
     };
