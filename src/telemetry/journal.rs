@@ -372,7 +372,7 @@ mod tests {
         }
     }
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     fn told(run: impl FnOnce()) -> Vec<Told> {
         let kept = Kept::default();
@@ -380,8 +380,7 @@ mod tests {
         let subscriber = Registry::default().with(Sink::journal(journal.clone()));
         tracing::subscriber::with_default(subscriber, run);
         assert!(journal.drain(LIMIT));
-        let told = kept.told.lock().unwrap().clone();
-        told
+        kept.told.lock().unwrap().clone()
     }
 
     #[test]
