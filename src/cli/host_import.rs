@@ -264,7 +264,7 @@ async fn ssh_says(jump: &Jump) -> Result<String, CliError> {
         reason = "a person asked for what his own ssh would do; the arguments are a list, and nothing connects"
     )]
     let mut command = tokio::process::Command::new("ssh");
-    command.arg("-G");
+    command.args(["-G", "-T"]);
     if let Some(user) = &jump.user {
         command.args(["-l", user]);
     }

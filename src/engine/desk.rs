@@ -21,7 +21,7 @@ use crate::model::breaker::{Breaker, BreakerState};
 use crate::model::check::Round;
 use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
-use crate::model::incident::{Incident, IncidentState};
+use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::Bar;
 use crate::model::name::{AppName, CheckName};
 use crate::model::plan::Plan;
@@ -369,11 +369,16 @@ impl Desk {
         if self.incident(incident.id).map(|known| known.state) == Some(incident.state) {
             return;
         }
-        let name = incident
-            .check
-            .as_ref()
-            .map_or("the host", CheckName::as_str);
+        let is_request = incident.kind == IncidentKind::Request;
+        let name = match &incident.check {
+            _ if is_request => "a person's request",
+            Some(check) => check.as_str(),
+            None => "the host",
+        };
         let text = match incident.state {
+            IncidentState::Open if is_request => {
+                format!("{name} {}: {}", incident.state, incident.message)
+            }
             IncidentState::Open | IncidentState::Escalated => {
                 format!(
                     "{name} {}: {} {}",

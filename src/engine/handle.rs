@@ -24,7 +24,7 @@ use crate::model::name::{AppName, CheckName, HostName};
 use crate::model::stop::{Hold, ModeOverride, Scope};
 use crate::model::word::HealingMode;
 use crate::model::{Digest, TreePath};
-use crate::seam::World;
+use crate::seam::{StoreError, World};
 use crate::undo::RollbackPreview;
 pub use refusal::{OpError, OpErrorKind};
 pub(super) use refusal::{store_error, unknown, unknown_app};
@@ -591,6 +591,19 @@ impl Handle {
                     format!("`healerctl heals` and `healerctl events` show what {app} is doing."),
                 ))
             })
+    }
+
+    /// Ends holds whose time is over.
+    pub(super) async fn end_timed_holds(&self) -> Result<(), StoreError> {
+        for hold in self.shared.end_timed_holds(&self.world).await? {
+            let scope = hold.scope.to_text();
+            self.tell(
+                "hold",
+                None,
+                format!("{scope} held no longer: its time is over"),
+            );
+        }
+        Ok(())
     }
 
     /// A line of the event stream about something that is no desk's own.

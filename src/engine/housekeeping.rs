@@ -92,7 +92,7 @@ async fn once(
     told: &mut Told,
 ) -> Result<(), EngineError> {
     let world = &handle.world;
-    handle.shared.end_timed_holds(world).await?;
+    handle.end_timed_holds().await?;
     world.store.touch().await?;
     progress.advance(Part::Store);
     progress.advance(Part::Reaper);

@@ -498,10 +498,7 @@ impl ByHand {
     /// # Errors
     /// When the desk cannot go on.
     pub async fn turn(&mut self) -> Result<Moment, EngineError> {
-        self.handle
-            .shared
-            .end_timed_holds(&self.handle.world)
-            .await?;
+        self.handle.end_timed_holds().await?;
         let wake = cycle::turn(&mut self.desk).await?;
         board::publish(&self.handle, &self.desk);
         Ok(wake)

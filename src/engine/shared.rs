@@ -566,11 +566,11 @@ impl Shared {
         Ok(ended.len() + usize::from(observing))
     }
 
-    /// Ends holds whose time is over; what is held by nobody any more only observes first.
+    /// Ends holds whose time is over, and gives them; what is held by nobody any more only observes first.
     pub(super) async fn end_timed_holds(
         &self,
         world: &World,
-    ) -> Result<(), crate::seam::StoreError> {
+    ) -> Result<Vec<Hold>, crate::seam::StoreError> {
         let now = world.clock.now();
         let over: Vec<_> = self
             .state()
@@ -579,7 +579,7 @@ impl Shared {
             .filter(|hold| is_over(hold, &now))
             .cloned()
             .collect();
-        for hold in over {
+        for hold in &over {
             let covered = covered(&self.state(), &hold.scope);
             let mut changes = Changes::new(now.clone(), "healerd");
             for app in &covered {
@@ -595,7 +595,7 @@ impl Shared {
             state.holds.retain(|held| held.id != hold.id);
             state.observe_first.extend(covered);
         }
-        Ok(())
+        Ok(over)
     }
 
     /// Stores a mode set at run time.

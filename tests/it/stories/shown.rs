@@ -5,7 +5,7 @@ use healerd::model::incident::IncidentState;
 use healerd::model::stop::Scope;
 
 use crate::world::host::Fault;
-use crate::world::{Sim, hours, is, minutes, person, seconds};
+use crate::world::{Sim, hours, is, minutes, person};
 
 #[tokio::test]
 async fn a_symptom_that_a_person_brought_back_is_no_cure_that_did_not_last() {
@@ -104,12 +104,22 @@ async fn the_event_stream_tells_of_incidents_heals_holds_and_the_breaker() {
     })
     .await
     .unwrap();
-    sim.pass(seconds(1)).await;
+    sim.ask(async |handle| {
+        let (scope, hour) = (Scope::Everything, Some(hours(1)));
+        handle
+            .hold(scope, "a night".to_owned(), hour, &person(2))
+            .await
+    })
+    .await
+    .unwrap();
+    sim.pass(hours(2)).await;
     assert_eq!(
         sim.heard("hold"),
         [
             "app:shop held by person1(1): a deploy",
-            "app:shop resumed by person1(1), keep: deployed"
+            "app:shop resumed by person1(1), keep: deployed",
+            "all held by person2(2): a night",
+            "all held no longer: its time is over",
         ]
     );
 }
