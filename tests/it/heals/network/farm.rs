@@ -54,7 +54,9 @@ settle = "10s"
 const PROGRAM: &str = "<?php
 file_get_contents('http://127.0.0.1:8080/began?' . getmypid());
 for ($i = 0; $i < 2600 && !file_exists('../go'); $i++) { usleep(50000); }
-exit(@file_put_contents('data/marker', str_repeat('x', 100000)) === 100000 ? 0 : 1);
+$done = @file_put_contents('data/new', str_repeat('x', 100000)) === 100000 && rename('data/new', 'data/marker');
+if (!$done) { @unlink('data/new'); }
+exit($done ? 0 : 1);
 ";
 
 /// One host.
@@ -163,9 +165,12 @@ impl Farm {
         };
         let journal = farm.journal();
         for far in &farm.hosts {
-            wait(&format!("{} is adopted", far.name), || {
-                journal.backups(&far.name, "known_good") > 0
-            });
+            for check in ["http", "marker"] {
+                wait(&format!("{check} of {} is well", far.name), || {
+                    let said = journal.check(&far.name, check);
+                    said.is_some_and(|(status, _)| status == "PASS")
+                });
+            }
         }
         Some(farm)
     }

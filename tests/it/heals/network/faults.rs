@@ -58,8 +58,8 @@ pub(super) fn connections_reset_in_mid_action(farm: &Farm, host: usize) {
     let (far, journal) = (&farm.hosts[host], farm.journal());
     let away = farm.told(&far.name, "incident_opened", AWAY);
     let begun = farm.begin(far, &journal);
-    farm.lab.reset_connections(&far.link);
     let logins = far.sshd.logins(&farm.lab);
+    farm.lab.reset_connections(&far.link);
     wait("it is connected to again", || {
         far.sshd.logins(&farm.lab) > logins
     });
@@ -98,7 +98,8 @@ pub(super) fn frozen_agent_in_mid_action(farm: &Farm, host: usize) {
     let begun = farm.begin(far, &journal);
     let frozen: Vec<u32> = descendants(far.sshd.pid)
         .into_iter()
-        .filter(|pid| is_named(*pid, "healer-agent") && !is_named(*pid, "supervise"))
+        .filter(|pid| is_named(*pid, "healer-agent"))
+        .filter(|pid| !is_named(*pid, "supervise") && !is_named(*pid, "\0exec\0"))
         .collect();
     assert!(!frozen.is_empty(), "an agent runs");
     for pid in &frozen {

@@ -111,7 +111,8 @@ fn freeze(server: u32, over: &AtomicBool) -> Vec<u32> {
     let mut frozen = Vec::new();
     while !over.load(Ordering::SeqCst) {
         for pid in descendants(server) {
-            let of_user = is_named(pid, "sshd: shop") && !is_named(pid, "[priv]");
+            // The one with a word in brackets asks for the login, or only stands beside.
+            let of_user = is_named(pid, "sshd: shop") && !is_named(pid, "[");
             if of_user && !frozen.contains(&pid) {
                 signal(pid, Signal::STOP);
                 frozen.push(pid);
