@@ -364,7 +364,8 @@ pub struct Hello {
     pub uptime_ms: u64,
     /// Named operations that a root agent's allow list admits, for `check-config` to show; empty for an app agent.
     pub allowed: Vec<String>,
-    /// Owner of the witness here; absent: nobody yet. Another one than the caller means: observe only.
+    /// Owner of the witness here; absent: nobody yet. Another one than the caller means: it is asked nothing
+    /// more.
     #[serde(default)]
     pub owner: Option<String>,
 }

@@ -217,17 +217,21 @@ fn shown_owner(owner: &str) -> String {
 /// What is wrong when a host's records belong to another daemon, and what to do about it. `records` is where they lie,
 /// when that is known.
 pub(super) fn not_ours(theirs: &str, ours: &str, records: Option<&str>) -> String {
-    let (place, file) = match records {
-        Some(state) => (format!(" in {state}"), format!("{state}/owner")),
+    // The tokens go with the name: those of a daemon that begins anew are smaller, and would be refused.
+    let (place, remove) = match records {
+        Some(state) => (
+            format!(" in {state}"),
+            format!("run `rm -r {state}/owner {state}/fence` there"),
+        ),
         None => (
             String::new(),
-            "the file `owner` in its agent's state directory".to_owned(),
+            "remove `owner` and `fence` from its agent's state directory there".to_owned(),
         ),
     };
     format!(
         "its agent's records{place} belong to the daemon `{theirs}`, and this one is `{ours}`. Two daemons that heal \
          the same applications undo each other's work, so nothing is asked or done there. Take the host out of the \
-         configuration of one of them; if the other one is gone for good, remove {file} there"
+         configuration of one of them; if the other one is gone for good, {remove}"
     )
 }
 
@@ -269,38 +273,30 @@ async fn read_answers<R: AsyncRead + Unpin>(mut reader: R, shared: Arc<Shared>) 
 mod tests {
     use super::*;
 
-    /// An agent that greets as `hello` says, and tells how many requests it was sent after that.
-    async fn greeted_by(hello: Hello) -> (Result<Connection, ConnectionError>, usize) {
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let (read, write) = tokio::io::split(ours);
+    /// An agent that greets as `hello` says, and tells how many requests it was sent before the connection was let go.
+    async fn greeted_by(hello: Hello) -> (Result<(), ConnectionError>, usize) {
+        let (to_agent, mut input) = tokio::io::duplex(1 << 16);
+        let (mut output, from_agent) = tokio::io::duplex(1 << 16);
         let agent = tokio::spawn(async move {
-            let (mut read, mut write) = tokio::io::split(theirs);
+            let header = serde_json::to_vec(&Answer::Hello(hello)).unwrap();
             let mut requests = 0;
-            while let Ok(length) = read.read_u32().await {
+            while let Ok(length) = input.read_u32().await {
                 let mut bytes = vec![0; length as usize];
-                read.read_exact(&mut bytes).await.unwrap();
-                let frame = Frame::decode(&bytes).unwrap();
+                input.read_exact(&mut bytes).await.unwrap();
                 requests += 1;
-                let header = serde_json::to_vec(&Answer::Hello(hello.clone())).unwrap();
                 let answer = Frame {
-                    id: frame.id,
-                    header,
+                    id: Frame::decode(&bytes).unwrap().id,
+                    header: header.clone(),
                     body: Vec::new(),
                 };
-                write.write_all(&answer.encode().unwrap()).await.unwrap();
+                output.write_all(&answer.encode().unwrap()).await.unwrap();
             }
             requests
         });
-        let opened = Connection::open(read, write, "daemon-1", Duration::from_secs(20)).await;
-        let opened = match opened {
-            Ok(connection) => {
-                // Its reader holds the stream; the agent's end is what it waits for.
-                agent.abort();
-                return (Ok(connection), 1);
-            }
-            Err(error) => error,
-        };
-        (Err(opened), agent.await.unwrap())
+        let limit = Duration::from_secs(20);
+        let opened = Connection::open(from_agent, to_agent, "daemon-1", limit).await;
+        let opened = opened.map(drop);
+        (opened, agent.await.unwrap())
     }
 
     fn hello(owner: Option<&str>) -> Hello {
@@ -320,8 +316,9 @@ mod tests {
     #[tokio::test]
     async fn an_agent_of_nobody_or_of_ours_is_taken() {
         for owner in [None, Some("daemon-1")] {
-            let (opened, _) = greeted_by(hello(owner)).await;
+            let (opened, requests) = greeted_by(hello(owner)).await;
             assert!(opened.is_ok(), "{owner:?}: {opened:?}");
+            assert_eq!(requests, 1);
         }
     }
 

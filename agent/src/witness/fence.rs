@@ -130,7 +130,7 @@ pub(super) fn claim(state: &Path, owner_name: &str) -> Result<(), Refusal> {
         Err(refuse(
             RefusalCode::Owner,
             format!(
-                "the records in {} belong to another daemon; take the host out of the configuration of one of them",
+                "the records in {} belong to another daemon: only one may look after this host",
                 state.display()
             ),
         ))

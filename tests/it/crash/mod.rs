@@ -22,8 +22,12 @@ const CURE: Plot = Plot {
     mode: "FULL_AUTO",
     risk: "LOW",
     last_step: "closed.sign",
+    timeout: "20s",
     as_root: false,
 };
+
+/// Time enough for what happens around an action that stands still.
+const LONG: &str = "5m";
 
 /// Writes as much, and the door stays closed.
 const NO_CURE: Plot = Plot {

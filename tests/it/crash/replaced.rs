@@ -6,7 +6,7 @@ use super::processes::{self, Part};
 use super::record;
 use super::site::{Programs, Site};
 use super::stage::{Plot, Stage};
-use super::{CURE, NO_CURE};
+use super::{CURE, LONG, NO_CURE};
 use crate::lab::{Lab, wait_for};
 
 /// The daemon is killed and started again with another agent to push, while the supervisor of the old one stands at a
@@ -17,7 +17,11 @@ fn play(plot: &Plot, end: Ends, supervisor_dies: bool) {
     };
     let Some(lab) = Lab::open(&[]) else { return };
     let site = Site::by_ssh(&lab, &programs);
-    let stage = Stage::build(lab, plot, &site);
+    let plot = Plot {
+        timeout: LONG,
+        ..*plot
+    };
+    let stage = Stage::build(lab, &plot, &site);
     let folder = stage.lab.dir();
     let target = Target {
         name: "run.program.spawned".to_owned(),

@@ -117,6 +117,8 @@ impl Programs {
         let mut strip = Command::new("strip");
         strip.args(["--strip-all", "-o"]).args([&there, &agent]);
         run(&mut strip, PATIENCE).expect_success();
+        set_mode(&there, 0o700);
+        lchown(&there, Some(UID), Some(UID)).expect("we are root");
         Some(Self {
             daemon,
             agent: there,
@@ -149,8 +151,9 @@ impl Programs {
             lchown(&folder, Some(user.uid), Some(user.gid)).expect("we are root");
         }
         let program = folder.join("healer-agent");
-        std::fs::copy(&self.agent, &program).expect("root can copy");
-        set_mode(&program, 0o700);
-        user.own(&program);
+        if user.uid != UID || std::fs::hard_link(&self.agent, &program).is_err() {
+            std::fs::copy(&self.agent, &program).expect("root can copy");
+            user.own(&program);
+        }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Plot {
     pub(crate) risk: &'static str,
     /// The last step of the action: the one that helps, or does not.
     pub(crate) last_step: &'static str,
+    /// How long the action may take.
+    pub(crate) timeout: &'static str,
     /// The whole action instead, for an identity that may not run programs.
     pub(crate) as_root: bool,
 }
@@ -67,6 +69,7 @@ impl Stage {
             ACTION
                 .replace("STARTS", &format!("{}/starts", site.inside))
                 .replace("LAST_STEP", plot.last_step)
+                .replace("TIMEOUT", plot.timeout)
         };
         let files = [
             (
@@ -242,7 +245,7 @@ steps = [
   { remove = { paths = ["LAST_STEP"] } },
 ]
 proves = "door_is_open"
-timeout = "20s"
+timeout = "TIMEOUT"
 settle = "1s"
 estimate = "1s"
 "#;

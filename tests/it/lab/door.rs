@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -93,7 +93,7 @@ impl Door {
 fn hand_over(
     stream: TcpStream,
     mut server: Command,
-    log: &PathBuf,
+    log: &Path,
     host: &Arc<Host>,
 ) -> io::Result<()> {
     let said = File::options().create(true).append(true).open(log)?;

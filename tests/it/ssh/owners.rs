@@ -1,6 +1,8 @@
 //! A host whose records belong to another daemon: asked nothing but whose it is, told once, and nothing is done there.
 
-use healer_agent::protocol::{Answer, RefusalCode, WitnessState};
+use std::path::Path;
+
+use healer_agent::protocol::{Answer, RefusalCode, Request, WitnessState};
 use healerd::host::SshHost;
 use healerd::seam::{Host as _, HostError, Lane, Reply};
 use serde_json::Value;
@@ -19,6 +21,16 @@ fn host_of(remote: &Remote, owner: &str) -> SshHost {
     let mut launch = remote.launch.clone();
     owner.clone_into(&mut launch.owner);
     SshHost::new("web1".parse().unwrap(), remote.settings.clone(), launch)
+}
+
+/// An action of a daemon, with the token that it has come to.
+fn start_of(owner: &str, fence: u64, heal: &str, root: &Path) -> Request {
+    let mut request = start(heal, root, "echo once >> ran");
+    if let Request::Start(start) = &mut request {
+        owner.clone_into(&mut start.owner);
+        start.fence = fence;
+    }
+    request
 }
 
 /// What is said when it is not asked.
@@ -42,31 +54,28 @@ async fn two_daemons_on_one_host_do_not_act_past_each_other() {
     answers(&ours).await;
     answers(&other).await;
     let ask = |host, request| SshHost::call(host, call(login("shop"), Lane::Check, request));
-    let script = "echo once >> ran";
-    ask(&ours, start(HEALS[0], &root, script)).await.unwrap();
+    ask(&ours, start_of(OWNER, 7, HEALS[0], &root))
+        .await
+        .unwrap();
     let ended = ask(&ours, look(HEALS[0], 15_000)).await.unwrap().answer;
     let is_finished = matches!(ended, Answer::Witness(WitnessState::Finished(_)));
     assert!(is_finished, "{ended:?}");
 
     // The other one's agent has been there all the time; it refuses, and from then on its daemon knows.
-    let mut late = start(HEALS[1], &root, script);
-    if let healer_agent::protocol::Request::Start(start) = &mut late {
-        "other-daemon".clone_into(&mut start.owner);
-    }
-    let refused = ask(&other, late).await;
+    let late = || start_of("other-daemon", 1, HEALS[1], &root);
+    let refused = ask(&other, late()).await;
     assert!(
         matches!(&refused, Err(HostError::Refused { refusal, .. }) if refusal.code == RefusalCode::Owner),
         "{refused:?}"
     );
     let records = remote.state();
-    let owner = records.join("owner");
     for host in [&other, &host_of(&remote, "third-daemon")] {
         let said = refusal(room(host, "shop").await);
         for words in [
             OWNER,
             "-daemon`",
             "configuration of one of them",
-            owner.to_str().unwrap(),
+            &format!("rm -r {0}/owner {0}/fence", records.display()),
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }
@@ -75,9 +84,12 @@ async fn two_daemons_on_one_host_do_not_act_past_each_other() {
     assert_eq!(std::fs::read_to_string(root.join("ran")).unwrap(), "once\n");
 
     // What the message says helps.
-    std::fs::remove_file(owner).unwrap();
+    std::fs::remove_file(records.join("owner")).unwrap();
+    std::fs::remove_dir_all(records.join("fence")).unwrap();
     other.forgive();
     answers(&other).await;
+    let begun = ask(&other, late()).await.unwrap().answer;
+    assert_eq!(begun, Answer::Started);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +102,7 @@ async fn a_daemon_tells_once_that_a_host_is_anothers_and_waits_for_a_person() {
     give(&site);
     let ours = remote.host();
     // A tombstone makes an owner as much as an action does.
-    let settle = healer_agent::protocol::Request::Settle {
+    let settle = Request::Settle {
         heal: HEALS[0].to_owned(),
         fence: 1,
     };
@@ -144,7 +156,7 @@ async fn a_daemon_tells_once_that_a_host_is_anothers_and_waits_for_a_person() {
     daemon.stop(lab);
 }
 
-fn give(path: &std::path::Path) {
+fn give(path: &Path) {
     std::os::unix::fs::lchown(path, Some(UID), Some(UID)).unwrap();
     if path.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {
