@@ -101,11 +101,13 @@ fn two_faults(place: Place) -> Option<Vec<String>> {
         app.file("storage/logs/odd.log"),
         app.file("storage/app/odd"),
     );
-    for path in [&odd, &other] {
-        fs::write(path, "x").unwrap();
-        set_mode(path, 0o640);
-    }
-    telling.look("odd files");
+    scene.while_held("laravel", || {
+        for path in [&odd, &other] {
+            fs::write(path, "x").unwrap();
+            set_mode(path, 0o640);
+        }
+        telling.look("odd files");
+    });
     scene.heals_alone("laravel", "fix_storage_permissions");
     for path in [&odd, &other] {
         assert_eq!(fs::metadata(path).unwrap().uid(), user);
@@ -225,8 +227,10 @@ fn env_comes_back(place: Place) -> Option<Vec<String>> {
     scene.heals_alone("laravel", "restore_env");
     assert_eq!(file(&env), good);
 
-    faults::env_truncated(&app.path);
-    telling.look("cut off");
+    scene.while_held("laravel", || {
+        faults::env_truncated(&app.path);
+        telling.look("cut off");
+    });
     scene.heals_alone("laravel", "restore_env");
     assert_eq!(file(&env), good);
     telling.look("put back");

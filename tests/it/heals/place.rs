@@ -108,11 +108,37 @@ pub(super) fn in_both_places(story: impl Fn(Place) -> Option<Vec<String>> + Sync
         return; // it said what is missing
     };
     assert!(!here.is_empty(), "the story tells nothing");
-    let differs = here
-        .iter()
-        .zip(&over_ssh)
-        .find(|(one, other)| one != other)
-        .map(|(one, other)| format!("here:     {one}\nover SSH: {other}"));
-    assert_eq!(differs, None);
-    assert_eq!(here.len(), over_ssh.len(), "{here:#?} {over_ssh:#?}");
+    assert_eq!(different(&here, &over_ssh), None);
+}
+
+/// The first line in which they differ, as a person reads it.
+fn different(here: &[String], over_ssh: &[String]) -> Option<String> {
+    let at = (0..here.len().max(over_ssh.len())).find(|at| here.get(*at) != over_ssh.get(*at))?;
+    let line = |told: &[String]| {
+        told.get(at)
+            .map_or("nothing more", String::as_str)
+            .to_owned()
+    };
+    Some(format!(
+        "here: {}; over SSH: {}",
+        line(here),
+        line(over_ssh)
+    ))
+}
+
+#[test]
+fn the_first_difference_of_two_stories_is_told() {
+    let told = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let one = told(&["looked", "healed"]);
+    assert_eq!(different(&one, &one), None);
+    for (other, want) in [
+        (&["looked", "undone"][..], "here: healed; over SSH: undone"),
+        (&["looked"], "here: healed; over SSH: nothing more"),
+        (
+            &["looked", "healed", "asked"],
+            "here: nothing more; over SSH: asked",
+        ),
+    ] {
+        assert_eq!(different(&one, &told(other)).as_deref(), Some(want));
+    }
 }

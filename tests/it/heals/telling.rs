@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::scene::Scene;
 use crate::lab::tree::{Look, hash_tree_as, read_as};
+use crate::lab::wait_for;
 
 /// Everything that changed in an application, step by step, and how its heals went.
 pub(super) struct Telling {
@@ -17,7 +18,8 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// Begins with a look at a healthy application and with what its checks say; `own` names texts beside the lab's directory that no other lab has.
+    /// Begins with a look at a healthy application and with what its checks say; `own` names texts beside the lab's
+    /// directory that no other lab has.
     pub(super) fn begin(
         scene: &Scene,
         app: &str,
@@ -29,7 +31,11 @@ impl Telling {
         let mut own = own.to_vec();
         own.push((scene.lab.dir().display().to_string(), "LAB"));
         let last = hash_tree_as(root, ignoring, &own);
-        let checks = scene.journal.checks(app);
+        let mut checks = Vec::new();
+        wait_for("every check passes", || {
+            checks = scene.journal.checks(app);
+            checks.iter().all(|(_, status, _)| status == "PASS")
+        });
         let lines = checks
             .into_iter()
             .map(|(check, status, message)| format!("{check} {status}: {}", read_as(message, &own)))
@@ -43,7 +49,8 @@ impl Telling {
         }
     }
 
-    /// Notes what changed since the last look.
+    /// Notes what changed since the last look. Where the daemon may be changing it just now, the places would tell of
+    /// different moments.
     pub(super) fn look(&mut self, what: &str) {
         let ignoring: Vec<&str> = self.ignoring.iter().map(String::as_str).collect();
         let now = hash_tree_as(&self.root, &ignoring, &self.own);
@@ -53,8 +60,8 @@ impl Telling {
         self.last = now;
     }
 
-    /// Notes the states that the ended heals of an action went through, oldest first, and what became of its proposals;
-    /// all actions when it is empty.
+    /// Notes the states that the ended heals of an action went through, oldest first, and which of its proposals were
+    /// taken up; all actions when it is empty.
     pub(super) fn heals(&mut self, scene: &Scene, app: &str, action: &str) {
         for heal in scene.journal.heals(app) {
             if heal.is_over && (action.is_empty() || heal.action == action) {
@@ -66,9 +73,8 @@ impl Telling {
             }
         }
         for approval in scene.journal.approvals(app) {
-            // What is proposed after the end of the story is a matter of moments.
-            let is_decided = approval.state != "PENDING";
-            if is_decided && (action.is_empty() || approval.action == action) {
+            // What was proposed and not taken up depends on what the daemon saw at which moment.
+            if approval.state == "USED" && (action.is_empty() || approval.action == action) {
                 self.lines
                     .push(format!("{}: {}", approval.action, approval.state));
             }

@@ -129,7 +129,6 @@ fn wp_config_comes_back(place: Place) -> Option<Vec<String>> {
     )
     .unwrap();
     http::wait_for_status(&app.web.url, 500);
-    telling.look("cannot be read");
     scene.heals_alone(APP, "restore_wp_config");
     is_whole();
     telling.look("put back");
