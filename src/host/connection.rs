@@ -337,10 +337,13 @@ mod tests {
     #[test]
     fn a_host_of_another_daemon_is_told_with_both_names_and_what_to_do() {
         for (records, file) in [
-            (Some("/home/shop/s"), "remove /home/shop/s/owner there"),
+            (
+                Some("/home/shop/s"),
+                "`rm -r /home/shop/s/owner /home/shop/s/fence` there",
+            ),
             (
                 None,
-                "remove the file `owner` in its agent's state directory",
+                "remove `owner` and `fence` from its agent's state directory",
             ),
         ] {
             let text = not_ours("daemon-2", "daemon-1", records);

@@ -117,6 +117,7 @@ const AGENT_PURE: &[&str] = &[
     "step",
     "units",
     "probe::spec",
+    "probe::known",
     "probe::params",
     "probe::php_text",
     "probe::reference",
