@@ -1,4 +1,5 @@
 mod wordpress;
+mod wordpress_asked;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -26,13 +26,13 @@ const RUNS_MAX: u32 = 100;
 const READ_BYTES_MAX: usize = 64 << 10;
 const REMEMBERED_MAX: usize = 64;
 
-/// Single culprits that were found, the latest last, by who was asked how.
+/// Culprits that were found, the latest last, by who was asked how.
 static REMEMBERED: Mutex<VecDeque<(String, Known)>> = Mutex::new(VecDeque::new());
 
 /// An earlier answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
-    one: String,
+    leave_out: Vec<String>,
     clash: Vec<String>,
 }
 
@@ -132,11 +132,9 @@ fn remember(key: String, answer: &Answer) {
         return;
     };
     remembered.retain(|(known, _)| *known != key);
-    if let Answer::Culprits { leave_out, clash } = answer
-        && let [one] = leave_out.as_slice()
-    {
+    if let Answer::Culprits { leave_out, clash } = answer {
         let known = Known {
-            one: one.clone(),
+            leave_out: leave_out.clone(),
             clash: clash.clone(),
         };
         remembered.push_back((key, known));
@@ -196,10 +194,10 @@ fn search(
     }
     if let Some(known) = known
         && known.clash.iter().all(|part| items.contains(part))
-        && starts(std::slice::from_ref(&known.one))?
+        && is_still_so(&known.leave_out, starts)?
     {
         return Ok(Answer::Culprits {
-            leave_out: vec![known.one.clone()],
+            leave_out: known.leave_out.clone(),
             clash: known.clash.clone(),
         });
     }
@@ -237,6 +235,22 @@ fn search(
     }
     confirm(items, &leave_out, &clash, starts)?;
     Ok(Answer::Culprits { leave_out, clash })
+}
+
+/// Does it start without these, and of several still not with any one of them?
+fn is_still_so(
+    leave_out: &[String],
+    starts: &mut dyn FnMut(&[String]) -> Result<bool, Undecided>,
+) -> Result<bool, Undecided> {
+    if !starts(leave_out)? {
+        return Ok(false);
+    }
+    for spared in leave_out.iter().filter(|_| leave_out.len() > 1) {
+        if starts(&without(leave_out, &[spared]))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The second look: with it, it fails; without it, it starts; no member of it can be spared, and whoever is named beside

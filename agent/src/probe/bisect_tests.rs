@@ -115,7 +115,7 @@ fn single_culprits_and_pairs_are_found_within_few_runs() {
 #[test]
 fn what_was_known_is_asked_again_and_not_believed() {
     let known = Known {
-        one: "p04".to_owned(),
+        leave_out: texts(&["p04"]),
         clash: texts(&["p04", "p20"]),
     };
     for (case, items, culprit, want, runs_max) in [
@@ -145,6 +145,33 @@ fn what_was_known_is_asked_again_and_not_believed() {
         let answer = search(&names(items), &[], Some(&known), &mut |left_out| {
             runs += 1;
             Ok(left_out.iter().any(|out| out == culprit))
+        });
+        assert_eq!(answer, Ok(want), "{case}");
+        assert!(runs <= runs_max, "{case}: {runs} runs");
+    }
+}
+
+#[test]
+fn of_several_that_were_known_one_may_have_been_mended() {
+    let known = Known {
+        leave_out: texts(&["p01", "p06"]),
+        clash: texts(&["p01", "p06"]),
+    };
+    for (case, broken, want, runs_max) in [
+        (
+            "still both",
+            &["p01", "p06"][..],
+            culprits(&["p01", "p06"], &["p01", "p06"]),
+            4,
+        ),
+        ("one is well", &["p06"], culprits(&["p06"], &["p06"]), 20),
+    ] {
+        let mut runs = 0;
+        let answer = search(&names(8), &[], Some(&known), &mut |left_out| {
+            runs += 1;
+            Ok(broken
+                .iter()
+                .all(|part| left_out.iter().any(|out| out == part)))
         });
         assert_eq!(answer, Ok(want), "{case}");
         assert!(runs <= runs_max, "{case}: {runs} runs");

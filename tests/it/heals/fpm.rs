@@ -116,7 +116,7 @@ fn php_fpm_that_died_or_hangs_is_restarted_by_its_unit_and_no_other_is() {
         let mut pending = Value::Null;
         wait_for(&format!("SIG{signal}: a restart is proposed"), || {
             let all = ctl(&app, &["approvals"]);
-            pending = all.get(0).cloned().unwrap_or_default();
+            pending = all["items"][0].clone();
             pending["state"] == "PENDING"
         });
         assert_eq!(pending["actionName"], "restart_php_fpm");
