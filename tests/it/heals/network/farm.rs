@@ -301,10 +301,7 @@ fn far(lab: &Lab, name: &str, link: Link, like: Like) -> Far {
             address: link.address.clone(),
             port,
         }),
-        machine_id: format!(
-            "{:032x}\n",
-            u32::from_le_bytes(*b"farm") + u32::from(name.as_bytes()[1])
-        ),
+        machine_id: machine_id(name),
         ..like
     };
     let sshd = lab.sshd(name, &like);
