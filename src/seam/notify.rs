@@ -9,7 +9,7 @@ use crate::model::time::Moment;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {
-    /// Stable word: `incident_opened`, `approval_needed`, `heal_ended`, `breaker_opened`, `held` …
+    /// Stable word: `incident_opened`, `host_seen`, `approval_needed`, `heal_ended`, `breaker_opened`, `held` …
     pub event: String,
     pub app: Option<String>,
     pub host: Option<String>,

@@ -187,6 +187,19 @@ impl Journal {
             .expect("the store can be read")
     }
 
+    /// Incidents of what could not be seen, closed ones too.
+    pub(super) fn unknowns(&self, app: &str) -> i64 {
+        self.runtime
+            .block_on(
+                sqlx::query_scalar(
+                    "SELECT count(*) FROM incident WHERE app = ? AND kind = 'UNKNOWN'",
+                )
+                .bind(app)
+                .fetch_one(&self.pool),
+            )
+            .expect("the store can be read")
+    }
+
     /// Symptoms that are cured and may still come back and take their cure back.
     pub(super) fn watched(&self, app: &str) -> i64 {
         self.runtime

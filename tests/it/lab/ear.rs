@@ -53,6 +53,11 @@ impl Ear {
             .collect()
     }
 
+    /// What was heard so far does not count.
+    pub(crate) fn forget(&self) {
+        locked(&self.heard).clear();
+    }
+
     /// All of it, for a failing test.
     pub(crate) fn all(&self) -> Vec<Value> {
         locked(&self.heard).clone()

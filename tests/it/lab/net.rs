@@ -164,7 +164,8 @@ impl Lab {
             let list: serde_json::Value =
                 serde_json::from_str(&shown.expect_success().stdout).expect("it is JSON");
             let drops = list.as_array().into_iter().flatten();
-            drops.filter_map(|one| one["drops"].as_u64()).sum::<u64>()
+            let holes = drops.filter(|one| one["kind"] == "bfifo");
+            holes.filter_map(|one| one["drops"].as_u64()).sum::<u64>()
         };
         link.ends().into_iter().map(counted).sum()
     }
