@@ -186,7 +186,7 @@ fn has_rsync() -> bool {
 ///
 /// # Errors
 /// When something here does not work.
-pub async fn measure(server: &Server, folder: &Path) -> Result<(), Failure> {
+pub(crate) async fn measure(server: &Server, folder: &Path) -> Result<(), Failure> {
     let root: PathBuf = server.home().join("tree");
     fs::create_dir(&root)?;
     plant(&root)?;

@@ -17,8 +17,8 @@ use crate::yardsticks::{Ansible, Bare, Masters};
 
 const PAIRS: usize = 5;
 /// Commands, or rounds, of one sample; the slow yardsticks make do with fewer.
-const COMMANDS: usize = 800;
-const SLOW_COMMANDS: usize = 320;
+const COMMANDS: usize = 400;
+const SLOW_COMMANDS: usize = 160;
 /// Rounds of one sample against ten channels.
 const ROUNDS: usize = 50;
 
@@ -84,7 +84,7 @@ impl Fleet {
 ///
 /// # Errors
 /// When something here does not work.
-pub async fn measure(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
+pub(crate) async fn measure(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
     let fleet = Fleet::open(server, &crate::private(folder, "fleet")?, root).await?;
     let bare = Bare::open(server, HOSTS).await?;
     let masters = Masters::open(server, folder)?;
@@ -178,7 +178,7 @@ pub async fn measure(server: &Server, folder: &Path, root: &Path) -> Result<(), 
 ///
 /// # Errors
 /// When something here does not work.
-pub async fn crowd(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
+pub(crate) async fn crowd(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
     const APPS: usize = 50;
     const ROUNDS: usize = 20;
     let host = server.host(0, &server.launch()?)?;

@@ -16,6 +16,8 @@
 
 mod backups;
 mod checks;
+#[path = "../fresh/mod.rs"]
+mod fresh;
 mod memory;
 mod report;
 mod server;
@@ -59,9 +61,7 @@ async fn measure(parts: &[String]) -> Result<(), Failure> {
         println!("skipped: there is no static agent; packaging/build-agent makes it");
         return Ok(());
     };
-    let folder = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir()?;
+    let folder = fresh::folder()?;
     let server = Server::start(folder.path(), &agents)?;
     let root = server.home().join("shop");
     site::plant_small(&root)?;
@@ -93,6 +93,7 @@ fn main() -> Result<(), Failure> {
         .collect();
     match arguments.split_first() {
         Some((word, rest)) if word == memory::HOLD => runtime.block_on(memory::hold(rest)),
+        _ if fresh::goes_on_inside()? => Ok(()),
         _ => runtime.block_on(measure(&arguments)),
     }
 }

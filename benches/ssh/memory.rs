@@ -14,7 +14,7 @@ use crate::server::{self, Server, address, run};
 use crate::site::{self, Which};
 
 /// The word that asks for the measuring process.
-pub const HOLD: &str = "hold";
+pub(crate) const HOLD: &str = "hold";
 
 /// Connections that are counted; one more is made before them.
 const CONNECTIONS: usize = 50;
@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 50;
 ///
 /// # Errors
 /// When it does not succeed.
-pub fn measure(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
+pub(crate) fn measure(server: &Server, folder: &Path, root: &Path) -> Result<(), Failure> {
     let said = run(Command::new(std::env::current_exe()?)
         .arg(HOLD)
         .arg(server.port.to_string())
@@ -52,7 +52,7 @@ fn memory() -> Result<(u64, u64), Failure> {
 ///
 /// # Errors
 /// When something here does not work.
-pub async fn hold(arguments: &[String]) -> Result<(), Failure> {
+pub(crate) async fn hold(arguments: &[String]) -> Result<(), Failure> {
     let [port, host_key, key, agents, private, root] = arguments else {
         return Err("the bench calls this itself".into());
     };

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 /// Figures of one contender, in the order in which they were taken.
 #[derive(Debug)]
-pub struct Samples {
+pub(crate) struct Samples {
     name: &'static str,
     values: Vec<f64>,
 }
 
 impl Samples {
-    pub fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             values: Vec::new(),
         }
     }
 
-    pub fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.values.push(value);
     }
 
     /// The middle one; 0 when there is none.
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         median(self.values.clone())
     }
 
@@ -39,14 +39,14 @@ impl Samples {
     }
 
     /// The median and its range.
-    pub fn print_alone(&self, unit: &str) {
+    pub(crate) fn print_alone(&self, unit: &str) {
         if !self.values.is_empty() {
             println!("{}", self.words(unit));
         }
     }
 
     /// The same, with ratios against yardsticks taken in the same pairs.
-    pub fn print(&self, unit: &str, yardsticks: &[(&str, &Self)]) {
+    pub(crate) fn print(&self, unit: &str, yardsticks: &[(&str, &Self)]) {
         let ratios: Vec<String> = yardsticks
             .iter()
             .filter(|(_, other)| !other.values.is_empty())
@@ -76,12 +76,12 @@ fn short(value: f64) -> String {
 
 /// Things a second.
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are small")]
-pub fn rate(count: usize, time: Duration) -> f64 {
+pub(crate) fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
 /// The load of the machine, which every figure is to be read beside.
-pub fn load() -> String {
+pub(crate) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let words: Vec<&str> = text.split(' ').take(3).collect();
     format!("load {}", words.join(" "))

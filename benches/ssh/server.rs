@@ -20,17 +20,17 @@ use healerd::system::{OsRandom, RealClock};
 use crate::Failure;
 
 /// Number of all users of the server.
-pub const UID: u32 = 47_001;
+pub(crate) const UID: u32 = 47_001;
 /// Hosts that the server stands for, and users beside `shop`.
-pub const HOSTS: usize = 16;
-pub const USERS: usize = 51;
+pub(crate) const HOSTS: usize = 16;
+pub(crate) const USERS: usize = 51;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The server; it ends with this value.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     folder: PathBuf,
     agents: PathBuf,
 }
@@ -47,7 +47,7 @@ impl Drop for Server {
 ///
 /// # Errors
 /// When it cannot be started or does not succeed.
-pub fn run(command: &mut Command) -> Result<Vec<u8>, Failure> {
+pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>, Failure> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -57,7 +57,7 @@ pub fn run(command: &mut Command) -> Result<Vec<u8>, Failure> {
 }
 
 /// The address of a host.
-pub fn address(host: usize) -> String {
+pub(crate) fn address(host: usize) -> String {
     format!("127.0.1.{}", host % HOSTS + 1)
 }
 
@@ -66,7 +66,7 @@ impl Server {
     ///
     /// # Errors
     /// When something is missing here.
-    pub fn start(folder: &Path, agents: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(folder: &Path, agents: &Path) -> Result<Self, Failure> {
         let folder = folder.join("sshd");
         fs::create_dir(&folder)?;
         fs::create_dir_all("/run/sshd")?;
@@ -141,29 +141,29 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub fn log(&self) -> Result<String, Failure> {
+    pub(crate) fn log(&self) -> Result<String, Failure> {
         Ok(fs::read_to_string(self.folder.join("log"))?)
     }
 
     /// The users' home.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.join("home")
     }
 
     /// The private key that it lets in.
-    pub fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.folder.join("id")
     }
 
     /// OpenSSH's client, ready to reach it.
-    pub fn ssh(&self) -> Command {
+    pub(crate) fn ssh(&self) -> Command {
         let mut command = Command::new("ssh");
         command.arg("-F").arg(self.folder.join("client"));
         command
     }
 
     /// The client as one word for programs that start it themselves.
-    pub fn ssh_line(&self) -> String {
+    pub(crate) fn ssh_line(&self) -> String {
         format!("ssh -F {}/client", self.folder.display())
     }
 
@@ -171,7 +171,7 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub fn host_key(&self) -> Result<String, Failure> {
+    pub(crate) fn host_key(&self) -> Result<String, Failure> {
         let text = fs::read_to_string(self.folder.join("host_key.pub"))?;
         Ok(text
             .split_whitespace()
@@ -184,7 +184,7 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub fn host(&self, number: usize, launch: &SshLaunch) -> Result<SshHost, Failure> {
+    pub(crate) fn host(&self, number: usize, launch: &SshLaunch) -> Result<SshHost, Failure> {
         self.host_at(number, &address(number), self.port, launch)
     }
 
@@ -192,7 +192,7 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub fn host_at(
+    pub(crate) fn host_at(
         &self,
         number: usize,
         address: &str,
@@ -211,18 +211,18 @@ impl Server {
     ///
     /// # Errors
     /// When the machine has no clock to be read.
-    pub fn launch(&self) -> Result<SshLaunch, Failure> {
+    pub(crate) fn launch(&self) -> Result<SshLaunch, Failure> {
         launch(&self.agents)
     }
 
     /// Where agents are that can be pushed.
-    pub fn agents(&self) -> &Path {
+    pub(crate) fn agents(&self) -> &Path {
         &self.agents
     }
 }
 
 /// As an operator would configure it.
-pub fn settings(address: &str, port: u16, host_key: &str, key: &Path) -> SshSettings {
+pub(crate) fn settings(address: &str, port: u16, host_key: &str, key: &Path) -> SshSettings {
     SshSettings {
         target: SshHop {
             address: SshAddress {
@@ -247,7 +247,7 @@ pub fn settings(address: &str, port: u16, host_key: &str, key: &Path) -> SshSett
 ///
 /// # Errors
 /// When the machine has no clock to be read.
-pub fn launch(agents: &Path) -> Result<SshLaunch, Failure> {
+pub(crate) fn launch(agents: &Path) -> Result<SshLaunch, Failure> {
     Ok(SshLaunch {
         agents: AgentFiles {
             directories: vec![agents.to_path_buf()],
@@ -264,7 +264,7 @@ pub fn launch(agents: &Path) -> Result<SshLaunch, Failure> {
 ///
 /// # Errors
 /// The system's.
-pub fn give_away(path: &Path) -> Result<(), Failure> {
+pub(crate) fn give_away(path: &Path) -> Result<(), Failure> {
     lchown(path, Some(UID), Some(UID))?;
     if path.symlink_metadata()?.is_dir() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;

@@ -73,7 +73,7 @@ rules = [{ when = { "ran.exit" = { ne = 0 } }, status = "FAIL", severity = "LOW"
 
 /// Which checks a round holds.
 #[derive(Debug, Clone, Copy)]
-pub enum Which {
+pub(crate) enum Which {
     /// The one that starts `true`, as the yardsticks do.
     Program,
     /// One that starts nothing.
@@ -93,7 +93,7 @@ impl Which {
     }
 
     /// Checks of one round.
-    pub const fn count(self) -> usize {
+    pub(crate) const fn count(self) -> usize {
         match self {
             Self::Program | Self::One => 1,
             Self::Ten => 10,
@@ -105,7 +105,7 @@ impl Which {
 ///
 /// # Errors
 /// When it is wrong.
-pub fn stack() -> Result<Arc<Stack>, Failure> {
+pub(crate) fn stack() -> Result<Arc<Stack>, Failure> {
     let catalogue = Catalogue::load(&[("bench".to_owned(), STACK.to_owned())])
         .map_err(|errors| format!("{errors:?}"))?;
     let stack = catalogue.get(&"bench".parse()?);
@@ -116,7 +116,7 @@ pub fn stack() -> Result<Arc<Stack>, Failure> {
 ///
 /// # Errors
 /// The system's.
-pub fn plant_small(root: &Path) -> Result<(), Failure> {
+pub(crate) fn plant_small(root: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(root.join("uploads"))?;
     for (name, text) in [
         ("index.html", "hello\n"),
@@ -135,7 +135,7 @@ pub fn plant_small(root: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When a name is none.
-pub fn app(host: usize, user: &str, root: &Path) -> Result<App, Failure> {
+pub(crate) fn app(host: usize, user: &str, root: &Path) -> Result<App, Failure> {
     Ok(App {
         name: format!("shop{host}").parse()?,
         host: format!("web{host}").parse()?,
@@ -160,7 +160,7 @@ pub fn app(host: usize, user: &str, root: &Path) -> Result<App, Failure> {
 ///
 /// # Errors
 /// When one of them cannot be opened.
-pub async fn world(folder: &Path, hosts: Vec<SshHost>) -> Result<World, Failure> {
+pub(crate) async fn world(folder: &Path, hosts: Vec<SshHost>) -> Result<World, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock::new()?);
     let place = Place {
         owner: rustix::process::getuid().as_raw(),
@@ -186,7 +186,7 @@ pub async fn world(folder: &Path, hosts: Vec<SshHost>) -> Result<World, Failure>
 ///
 /// # Errors
 /// When the host cannot be seen, or something is not as it was planted.
-pub async fn round(
+pub(crate) async fn round(
     world: &World,
     app: &App,
     stack: &Stack,

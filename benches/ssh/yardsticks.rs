@@ -28,14 +28,14 @@ impl client::Handler for Trusting {
 }
 
 /// One bare connection to each host.
-pub struct Bare(Vec<Arc<Handle<Trusting>>>);
+pub(crate) struct Bare(Vec<Arc<Handle<Trusting>>>);
 
 impl Bare {
     /// Connects and logs in.
     ///
     /// # Errors
     /// The server's.
-    pub async fn open(server: &Server, hosts: usize) -> Result<Self, Failure> {
+    pub(crate) async fn open(server: &Server, hosts: usize) -> Result<Self, Failure> {
         let key = Arc::new(load_secret_key(server.key(), None)?);
         let mut handles = Vec::new();
         for host in 0..hosts {
@@ -58,7 +58,7 @@ impl Bare {
     ///
     /// # Errors
     /// The server's.
-    pub async fn commands(&self, total: usize) -> Result<Duration, Failure> {
+    pub(crate) async fn commands(&self, total: usize) -> Result<Duration, Failure> {
         let begun = Arc::new(AtomicUsize::new(0));
         let began = Instant::now();
         let tasks: Vec<_> = self
@@ -84,7 +84,7 @@ impl Bare {
     ///
     /// # Errors
     /// The server's.
-    pub async fn ten(&self, side_by_side: bool) -> Result<Duration, Failure> {
+    pub(crate) async fn ten(&self, side_by_side: bool) -> Result<Duration, Failure> {
         let handle = self.0.first().ok_or("no host")?;
         let began = Instant::now();
         if side_by_side {
@@ -104,7 +104,7 @@ impl Bare {
     ///
     /// # Errors
     /// The server's.
-    pub async fn close(self) -> Result<(), Failure> {
+    pub(crate) async fn close(self) -> Result<(), Failure> {
         for handle in self.0 {
             handle.disconnect(Disconnect::ByApplication, "", "").await?;
         }
@@ -128,7 +128,7 @@ async fn command(handle: &Handle<Trusting>) -> Result<(), Failure> {
 }
 
 /// OpenSSH's clients with a kept connection to each host.
-pub struct Masters {
+pub(crate) struct Masters {
     children: Vec<Child>,
     sockets: PathBuf,
 }
@@ -147,7 +147,7 @@ impl Masters {
     ///
     /// # Errors
     /// When one does not come up.
-    pub fn open(server: &Server, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(server: &Server, folder: &Path) -> Result<Self, Failure> {
         let mut masters = Self {
             children: Vec::new(),
             sockets: folder.to_path_buf(),
@@ -181,7 +181,7 @@ impl Masters {
     ///
     /// # Errors
     /// The clients'.
-    pub fn commands(&self, server: &Server, total: usize) -> Result<Duration, Failure> {
+    pub(crate) fn commands(&self, server: &Server, total: usize) -> Result<Duration, Failure> {
         let begun = AtomicUsize::new(0);
         let began = Instant::now();
         std::thread::scope(|scope| {
@@ -212,7 +212,7 @@ impl Masters {
 }
 
 /// `ansible -m raw` with a kept connection to each host.
-pub struct Ansible {
+pub(crate) struct Ansible {
     program: PathBuf,
     folder: PathBuf,
 }
@@ -222,7 +222,7 @@ impl Ansible {
     ///
     /// # Errors
     /// When there is none.
-    pub fn find(server: &Server, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn find(server: &Server, folder: &Path) -> Result<Self, Failure> {
         let program = if let Some(program) = std::env::var_os("ANSIBLE") {
             PathBuf::from(program)
         } else {
@@ -262,7 +262,7 @@ impl Ansible {
     ///
     /// # Errors
     /// The program's.
-    pub fn commands(&self) -> Result<Duration, Failure> {
+    pub(crate) fn commands(&self) -> Result<Duration, Failure> {
         let began = Instant::now();
         run(Command::new(&self.program)
             .env("ANSIBLE_CONFIG", self.folder.join("ansible.cfg"))
