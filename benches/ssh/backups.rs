@@ -95,8 +95,8 @@ impl Counter {
                     let Ok(far) = TcpStream::connect(to).await else {
                         return;
                     };
-                    let _ = far.set_nodelay(true);
-                    let _ = near.set_nodelay(true);
+                    drop(far.set_nodelay(true));
+                    drop(near.set_nodelay(true));
                     pass(near, far, &counted).await;
                 });
             }

@@ -50,16 +50,16 @@ impl Fleet {
 
     /// Time for so many rounds, one at a time on each host.
     async fn rounds(&self, total: usize, which: Which) -> Result<Duration, Failure> {
-        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::new(AtomicUsize::new(0));
         let began = Instant::now();
         let tasks: Vec<_> = self
             .apps
             .iter()
             .map(|app| {
                 let (world, stack) = (Arc::clone(&self.world), Arc::clone(&self.stack));
-                let (app, begun) = (Arc::clone(app), Arc::clone(&begun));
+                let (app, count) = (Arc::clone(app), Arc::clone(&count));
                 tokio::spawn(async move {
-                    while begun.fetch_add(1, Ordering::Relaxed) < total {
+                    while count.fetch_add(1, Ordering::Relaxed) < total {
                         site::round(&world, &app, &stack, which).await?;
                     }
                     Ok::<(), Failure>(())

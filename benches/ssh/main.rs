@@ -10,7 +10,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
     reason = "a bench measures with the real clock, on files of its own, and prints what it found"
 )]
 

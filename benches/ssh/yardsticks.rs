@@ -1,5 +1,6 @@
 //! What others need for the same: russh alone, OpenSSH's client over a kept connection, ansible.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -59,15 +60,15 @@ impl Bare {
     /// # Errors
     /// The server's.
     pub(crate) async fn commands(&self, total: usize) -> Result<Duration, Failure> {
-        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::new(AtomicUsize::new(0));
         let began = Instant::now();
         let tasks: Vec<_> = self
             .0
             .iter()
             .map(|handle| {
-                let (handle, begun) = (Arc::clone(handle), Arc::clone(&begun));
+                let (handle, count) = (Arc::clone(handle), Arc::clone(&count));
                 tokio::spawn(async move {
-                    while begun.fetch_add(1, Ordering::Relaxed) < total {
+                    while count.fetch_add(1, Ordering::Relaxed) < total {
                         command(&handle).await?;
                     }
                     Ok::<(), Failure>(())
@@ -182,14 +183,14 @@ impl Masters {
     /// # Errors
     /// The clients'.
     pub(crate) fn commands(&self, server: &Server, total: usize) -> Result<Duration, Failure> {
-        let begun = AtomicUsize::new(0);
+        let count = AtomicUsize::new(0);
         let began = Instant::now();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..CLIENTS)
                 .map(|_| {
                     scope.spawn(|| {
                         loop {
-                            let number = begun.fetch_add(1, Ordering::Relaxed);
+                            let number = count.fetch_add(1, Ordering::Relaxed);
                             if number >= total {
                                 return Ok::<(), String>(());
                             }
@@ -231,17 +232,17 @@ impl Ansible {
             run(Command::new(venv.join("bin/pip")).args(["install", "-q", "ansible-core"]))?;
             venv.join("bin/ansible")
         };
-        let inventory: String = (0..HOSTS)
-            .map(|host| {
-                format!(
-                    "{} ansible_port={} ansible_user=shop ansible_ssh_private_key_file={} \
-                     ansible_python_interpreter=/usr/bin/python3\n",
-                    address(host),
-                    server.port,
-                    server.key().display()
-                )
-            })
-            .collect();
+        let mut inventory = String::new();
+        for host in 0..HOSTS {
+            writeln!(
+                inventory,
+                "{} ansible_port={} ansible_user=shop ansible_ssh_private_key_file={} \
+                 ansible_python_interpreter=/usr/bin/python3",
+                address(host),
+                server.port,
+                server.key().display()
+            )?;
+        }
         std::fs::write(folder.join("inventory.ini"), inventory)?;
         let config = format!(
             "[defaults]\nhost_key_checking=False\nforks={HOSTS}\n[ssh_connection]\npipelining=True\n\
