@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::spec::Facts;
 use crate::step::Step;
+use crate::tree::packed::{self, PackedError};
 use crate::tree::{Digest, Effect, EntryState, Pattern, StatKey, TreePath};
 
 /// Matched exactly by both sides.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Everything after the length word of one frame.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -307,7 +308,7 @@ pub enum Answer {
         checks: Vec<CheckFacts>,
     },
     /// `unreadable`: what could not be looked at, with the reason (never taken for absent). `more`: ask again after
-    /// the last path.
+    /// the last path. On the wire the entries are the body, [`packed`]; [`Answer::unpacked`] puts them back.
     List {
         roots: Vec<String>,
         entries: Vec<(TreePath, Option<EntryState>)>,
@@ -345,6 +346,34 @@ pub enum Answer {
     },
     Cancelled,
     Refused(Refusal),
+}
+
+impl Answer {
+    /// As it goes over the wire, with its body.
+    pub fn packed(mut self) -> (Self, Vec<u8>) {
+        let mut body = Vec::new();
+        if let Self::List { entries, .. } = &mut self
+            && let Some(bytes) = packed::pack(entries)
+        {
+            entries.clear();
+            body = bytes;
+        }
+        (self, body)
+    }
+
+    /// As it was before [`Answer::packed`].
+    ///
+    /// # Errors
+    /// When the body is not what belongs to it.
+    pub fn unpacked(mut self, body: Vec<u8>) -> Result<(Self, Vec<u8>), PackedError> {
+        let Self::List { entries, .. } = &mut self else {
+            return Ok((self, body));
+        };
+        if !body.is_empty() {
+            entries.extend(packed::unpack(&body)?);
+        }
+        Ok((self, Vec::new()))
+    }
 }
 
 /// Who answers.

@@ -192,7 +192,8 @@ impl Connection {
         };
         match Answer::of_header(&frame.header) {
             Ok(Answer::Refused(refusal)) => Err(ConnectionError::Refused(refusal)),
-            Ok(answer) => Ok((answer, frame.body)),
+            Ok(answer) => Answer::unpacked(answer, frame.body)
+                .map_err(|error| ConnectionError::Malformed(error.to_string())),
             Err(error) => Err(ConnectionError::Malformed(error.to_string())),
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn answer(
                 digests,
                 entries_max,
             };
-            reads::list(shared, &list, until(deadline_ms)).map(plain)
+            reads::list(shared, &list, until(deadline_ms)).map(Answer::packed)
         }
         Request::Read {
             target,

@@ -110,7 +110,7 @@ impl Meta {
         }
     }
 
-    fn says_no_more_than(&self, key: &StatKey) -> bool {
+    pub(super) fn says_no_more_than(&self, key: &StatKey) -> bool {
         self.xattrs.is_empty()
             && self.mode == key.mode & 0o7777
             && self.uid == key.uid

@@ -5,6 +5,7 @@
 
 pub mod diff;
 mod flat;
+pub mod packed;
 pub mod path;
 
 use std::collections::BTreeMap;

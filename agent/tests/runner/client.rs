@@ -216,11 +216,9 @@ impl Agent {
         let frame = healer_agent::serve::read_frame(&mut self.output)
             .unwrap()
             .expect("the agent answers");
-        (
-            frame.id,
-            serde_json::from_slice(&frame.header).unwrap(),
-            frame.body,
-        )
+        let answer: Answer = serde_json::from_slice(&frame.header).unwrap();
+        let (answer, body) = answer.unpacked(frame.body).unwrap();
+        (frame.id, answer, body)
     }
 
     pub(crate) fn ask_with(

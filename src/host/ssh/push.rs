@@ -22,7 +22,7 @@ const STATE: [&str; 3] = [".local", "state", "healerd"];
 /// For the whole of a copy, over the slowest line that is worth having.
 const COPY: Duration = Duration::from_mins(15);
 
-/// Read or written at a time.
+/// Read back at a time.
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Left free beside the agent, for its own records.
@@ -117,12 +117,14 @@ async fn copy(sftp: &SftpSession, agent: &AgentFile, unique: u64) -> Result<Plac
         let written = write(sftp, &temporary, agent).await;
         if let Err(reason) = written {
             drop(sftp.remove_file(temporary).await);
-            return Err(match full(sftp, &own, agent).await {
-                Some(room) => room,
-                None => format!("{own} cannot be written: {reason}"),
-            });
-        }
-        if let Err(error) = sftp.rename(temporary.as_str(), program.as_str()).await {
+            // Who was faster with the same content has tidied up, and perhaps taken our file for a left one.
+            if !is_there(sftp, &program, agent).await? {
+                return Err(match full(sftp, &own, agent).await {
+                    Some(room) => room,
+                    None => format!("{own} cannot be written: {reason}"),
+                });
+            }
+        } else if let Err(error) = sftp.rename(temporary.as_str(), program.as_str()).await {
             drop(sftp.remove_file(temporary).await);
             // Somebody else may have been faster with the same content.
             if !is_there(sftp, &program, agent).await? {
@@ -170,7 +172,7 @@ async fn is_there(sftp: &SftpSession, program: &str, agent: &AgentFile) -> Resul
     match sftp.symlink_metadata(program).await {
         Ok(found) => {
             let right = found.is_regular()
-                && found.size == Some(agent.bytes.len() as u64)
+                && found.size == Some(agent.bytes)
                 && found.permissions.is_some_and(|mode| mode & 0o777 == 0o700);
             if right {
                 return Ok(true);
@@ -195,8 +197,14 @@ async fn write(sftp: &SftpSession, path: &str, agent: &AgentFile) -> Result<(), 
         )
         .await
         .map_err(|error| text(&error))?;
-    for piece in agent.bytes.chunks(PIECE_BYTES) {
-        file.write_all(piece).await.map_err(|error| text(&error))?;
+    let mut offset = 0;
+    loop {
+        let piece = agent.piece(offset).await.map_err(|error| text(&error))?;
+        if piece.is_empty() {
+            break;
+        }
+        file.write_all(&piece).await.map_err(|error| text(&error))?;
+        offset += piece.len() as u64;
     }
     file.flush().await.map_err(|error| text(&error))?;
     // The server's umask may have taken bits away.
@@ -213,7 +221,7 @@ async fn verify(sftp: &SftpSession, path: &str, agent: &AgentFile) -> Result<(),
     let mut file = sftp.open(path).await.map_err(|error| error.to_string())?;
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; PIECE_BYTES];
-    let mut left = agent.bytes.len() + 1;
+    let mut left = agent.bytes;
     loop {
         let count = file
             .read(&mut piece)
@@ -223,7 +231,7 @@ async fn verify(sftp: &SftpSession, path: &str, agent: &AgentFile) -> Result<(),
             break;
         }
         left = left
-            .checked_sub(count)
+            .checked_sub(count as u64)
             .ok_or("it became longer than what was sent")?;
         hasher.update(piece.get(..count).unwrap_or_default());
     }
@@ -238,7 +246,7 @@ async fn verify(sftp: &SftpSession, path: &str, agent: &AgentFile) -> Result<(),
 async fn full(sftp: &SftpSession, path: &str, agent: &AgentFile) -> Option<String> {
     let room = sftp.fs_info(path).await.ok().flatten()?;
     let free = room.blocks_avail.saturating_mul(room.fragment_size);
-    let needed = agent.bytes.len() as u64 + ROOM_BYTES;
+    let needed = agent.bytes + ROOM_BYTES;
     if room.inodes > 0 && room.inodes_avail == 0 {
         return Some(format!("no room for the agent: {path} has no free inodes"));
     }
