@@ -1,7 +1,7 @@
 //! A backup against its yardsticks, side by side: a bare stat walk of the same tree, and `tar` with zstd.
 //!
 //! Prints medians and ratios; asserts nothing about speed. The host is the agent's own code in this process, with
-//! every request and answer carried through the frames' JSON, so that only pipes and process switches are missing.
+//! every request and answer carried as the frames carry them, so that only pipes and process switches are missing.
 
 #![expect(
     clippy::disallowed_methods,
@@ -118,14 +118,18 @@ impl Host for InProcess {
         Box::pin(async move {
             let task = tokio::task::spawn_blocking(move || {
                 let request = Request::of_header(&carried).expect("it was written so");
-                answer(request)
-                    .map(|(answer, body)| (answer.header().expect("an answer is JSON"), body))
+                answer(request).map(|(answer, body)| {
+                    let (answer, packed) = answer.packed();
+                    let body = if packed.is_empty() { body } else { packed };
+                    (answer.header().expect("an answer is JSON"), body)
+                })
             });
             match task.await.expect("the agent does not panic") {
-                Ok((answer, body)) => Ok(Reply {
-                    answer: Answer::of_header(&answer).expect("it was written so"),
-                    body,
-                }),
+                Ok((answer, body)) => {
+                    let answer = Answer::of_header(&answer).expect("it was written so");
+                    let (answer, body) = answer.unpacked(body).expect("it was packed so");
+                    Ok(Reply { answer, body })
+                }
                 Err(refusal) => Err(HostError::Refused { host, refusal }),
             }
         })

@@ -13,6 +13,7 @@ use healerd::model::check::Round;
 use healerd::model::id::IdMaker;
 use healerd::model::policy::Policy;
 use healerd::model::word::Status;
+use healerd::observe::{Asked, Starting};
 use healerd::protect::vault::{DirVault, Place};
 use healerd::record::store::SqliteStore;
 use healerd::seam::{Clock, Host, World};
@@ -193,8 +194,12 @@ pub(crate) async fn round(
     which: Which,
 ) -> Result<Round, Failure> {
     let wanted = |check: &Check| which.holds(check);
-    let round =
-        healerd::observe::round(world, app, stack, &wanted, Duration::from_secs(30)).await?;
+    let asked = Asked {
+        starting: Starting::Allowed,
+        known: &BTreeMap::new(),
+        timeout: Duration::from_secs(30),
+    };
+    let round = healerd::observe::round(world, app, stack, &wanted, &asked).await?;
     let passed = round
         .results
         .iter()
