@@ -45,9 +45,9 @@ impl KnownSettings {
     /// Those of `keys` that have another plain value now. Absent, empty and what is no plain value is not told here.
     pub(super) fn changed(&self, now: &PhpText, keys: &[String]) -> Vec<String> {
         let has_changed = |key: &&String| {
-            let is_empty =
-                |value: &&Value| matches!(value, Value::Text(text) if text.trim().is_empty());
-            let now = now.values.get(*key).filter(|value| !is_empty(value));
+            let is_blank =
+                |value: &Value| matches!(value, Value::Text(text) if text.trim().is_empty());
+            let now = now.values.get(*key).filter(|value| !is_blank(value));
             let now = now.and_then(|value| digest(&self.salt, key, value));
             matches!((self.digests.get(*key), now), (Some(known), Some(now)) if *known != now)
         };
