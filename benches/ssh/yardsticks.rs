@@ -14,7 +14,7 @@ use russh::{ChannelMsg, Disconnect};
 use crate::Failure;
 use crate::server::{HOSTS, Server, address, run};
 
-/// OpenSSH clients at a time.
+/// Clients of others at a time: below the ten logins at once from which on a server begins to drop some.
 const CLIENTS: usize = 8;
 
 /// Whoever answers on the bench's own loopback port is the bench's own server.
@@ -245,7 +245,7 @@ impl Ansible {
         }
         std::fs::write(folder.join("inventory.ini"), inventory)?;
         let config = format!(
-            "[defaults]\nhost_key_checking=False\nforks={HOSTS}\n[ssh_connection]\npipelining=True\n\
+            "[defaults]\nhost_key_checking=False\nforks={CLIENTS}\n[ssh_connection]\npipelining=True\n\
              control_path_dir={}/cp\nssh_args=-o ControlMaster=auto -o ControlPersist=20s -o UserKnownHostsFile=/dev/null \
              -o StrictHostKeyChecking=no -o LogLevel=ERROR\n",
             folder.display()
