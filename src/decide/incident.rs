@@ -36,6 +36,17 @@ pub struct Blind {
     pub rounds: u32,
 }
 
+/// Which machine answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine<'a> {
+    /// The one that was adopted.
+    Adopted,
+    /// Another one, and what to say of it; begins with [`OTHER_MACHINE`].
+    Other(&'a str),
+    /// That could not be learned.
+    Unknown,
+}
+
 /// One look at an application.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen<'a> {
@@ -44,8 +55,8 @@ pub enum Seen<'a> {
         /// Checks that this round was to ask. One of them without a result does not apply, so its symptom is gone;
         /// one that was not asked says nothing.
         asked: &'a BTreeSet<CheckName>,
-        /// Why the machine that answered is not the one that was adopted. That is told at once, as a doubt is.
-        other_machine: Option<&'a str>,
+        /// That another one answers is told at once, as a doubt is; it is over only when the right one has answered.
+        machine: Machine<'a>,
     },
     /// The host could not be reached.
     Unseen {
@@ -119,14 +130,14 @@ pub fn update(
         Seen::Round {
             round,
             asked,
-            other_machine,
+            machine,
         } => {
             update.blind.rounds = 0;
             let known = update.about_host().is_some_and(is_other_machine);
-            if other_machine.is_none() || !known {
+            if machine == Machine::Adopted || !known {
                 update.close_unknown(|check| check.is_none());
             }
-            if let (Some(message), false) = (other_machine, known) {
+            if let (Machine::Other(message), false) = (machine, known) {
                 update.open_unknown(app, None, message.to_owned(), now, new_id);
             }
             for result in &round.results {
@@ -343,8 +354,11 @@ impl Update {
     }
 }
 
-fn is_other_machine(incident: &Incident) -> bool {
-    incident.message.starts_with(OTHER_MACHINE)
+/// Is it about a host that is another machine than the one that was adopted?
+pub fn is_other_machine(incident: &Incident) -> bool {
+    incident.kind == IncidentKind::Unknown
+        && incident.check.is_none()
+        && incident.message.starts_with(OTHER_MACHINE)
 }
 
 fn watch_is_over(incident: &Incident, now: &Moment, timing: &Timing) -> bool {

@@ -9,8 +9,8 @@ struct Course {
     clock_ms: i64,
     ids: u128,
     timing: Timing,
-    /// It is another machine that answers.
-    other_machine: bool,
+    /// Which one answers.
+    machine: Machine<'static>,
 }
 
 impl Course {
@@ -20,7 +20,7 @@ impl Course {
             clock_ms: 0,
             ids: 0,
             timing: Timing::default(),
-            other_machine: false,
+            machine: Machine::Adopted,
         }
     }
 
@@ -69,7 +69,7 @@ impl Course {
                 Some(_) => Seen::Round {
                     round: &round,
                     asked: &asked,
-                    other_machine: self.other_machine.then_some(OTHER_MACHINE),
+                    machine: self.machine,
                 },
                 None => Seen::Unseen {
                     reason: "refused",
@@ -250,13 +250,13 @@ fn error_that_ends_in_between_starts_anew() {
 fn another_machine_is_told_at_once_and_its_looks_still_count() {
     let mut course = Course::new();
     course.see(0, WELL);
-    course.other_machine = true;
+    course.machine = Machine::Other(OTHER_MACHINE);
     assert_eq!(course.see(60, BAD), ["opened 1", "opened 2"]);
     assert_eq!(course.see(60, BAD), [""; 0]);
     assert_eq!(course.see(60, None), [""; 0], "away, and told of already");
     assert_eq!(course.see(600, None), [""; 0]);
     assert_eq!(course.see(60, BAD), [""; 0]);
-    course.other_machine = false;
+    course.machine = Machine::Adopted;
     assert_eq!(course.see(60, BAD), ["closed 1"]);
 
     // Away first, and another one when it comes back: one thing at a time.
@@ -264,6 +264,33 @@ fn another_machine_is_told_at_once_and_its_looks_still_count() {
     for _ in 0..3 {
         course.see(60, None);
     }
-    course.other_machine = true;
+    course.machine = Machine::Other(OTHER_MACHINE);
     assert_eq!(course.see(60, WELL), ["closed 1", "opened 2"]);
+}
+
+#[test]
+fn a_machine_that_is_not_known_neither_opens_nor_closes_what_is_told_of_another_one() {
+    let mut course = Course::new();
+    course.machine = Machine::Unknown;
+    assert_eq!(course.see(0, WELL), [""; 0], "not known is not another one");
+    course.machine = Machine::Other(OTHER_MACHINE);
+    assert_eq!(course.see(60, WELL), ["opened 1"]);
+    course.machine = Machine::Unknown;
+    assert_eq!(
+        course.see(60, WELL),
+        [""; 0],
+        "not known is not the right one"
+    );
+    course.machine = Machine::Other(OTHER_MACHINE);
+    assert_eq!(course.see(60, WELL), [""; 0]);
+    course.machine = Machine::Adopted;
+    assert_eq!(course.see(60, WELL), ["closed 1"]);
+
+    // A host that was away can be seen all the same.
+    let mut course = Course::new();
+    for _ in 0..3 {
+        course.see(60, None);
+    }
+    course.machine = Machine::Unknown;
+    assert_eq!(course.see(60, WELL), ["closed 1"]);
 }

@@ -76,7 +76,11 @@ fn secret_among(params: &Params) -> Option<&str> {
         .find(|(name, value)| match value {
             ParamValue::Unknown | ParamValue::Int(_) => false,
             ParamValue::Text(text) => is_secret(name, text),
-            ParamValue::List(list) => list.iter().any(|text| is_secret(name, text)),
+            // A path is what somebody named a file, and no reason to leave the file as it is.
+            ParamValue::List(list) => list.iter().any(|text| {
+                let is_path = text.contains('/') && !text.contains("://");
+                is_secret(name, if is_path { "x" } else { text })
+            }),
         })
         .map(|(name, _)| name.as_str())
 }
@@ -547,12 +551,7 @@ pub(super) fn incident_writes(
                 "incident_gone",
                 "gone by itself; watching whether it comes back",
             ),
-            IncidentChange::Closed(_) => {
-                if outage::is_over(incident, updated) {
-                    changes = changes.write(outage::seen_again(desk, incident, now));
-                }
-                ("incident_closed", "closed: it stayed away")
-            }
+            IncidentChange::Closed(_) => ("incident_closed", "closed: it stayed away"),
             IncidentChange::Changed(_) => ("incident_changed", "changed"),
         };
         notes.insert(id, note);
@@ -562,6 +561,7 @@ pub(super) fn incident_writes(
         });
         changes = changes.audit(verb, &object, detail);
     }
+    changes = outage::ended_or_left(desk, updated, changes, now);
     for incident in rows {
         let note = notes
             .get(&incident.id)
@@ -595,6 +595,7 @@ mod tests {
         for (name, value, secret) in [
             ("path", text("wp-content/debug.log"), false),
             ("paths", list("storage/framework/cache/data/ab"), false),
+            ("paths", list("wp-content/uploads/token=x.jpg"), false),
             ("plugin", text("password-protected"), false),
             ("number", ParamValue::Int(7), false),
             ("token", ParamValue::Unknown, false),

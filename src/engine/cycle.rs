@@ -10,10 +10,10 @@ use super::life::{self, Wake};
 use super::look::{self, Unseen, Which};
 use super::shared::Shared;
 use super::who::{self, WhoError};
-use super::{admit, forget, known_good, proposals, recover, schedule};
+use super::{admit, forget, gate, known_good, proposals, recover, schedule};
 use crate::catalogue::Check;
 use crate::decide;
-use crate::decide::incident::{self, Seen};
+use crate::decide::incident::{self, Machine, Seen};
 use crate::model::check::Round;
 use crate::model::id::IncidentId;
 use crate::model::incident::IncidentState;
@@ -144,11 +144,17 @@ pub(super) async fn seen(
     // The machine that is there at the first look is the one that is adopted, long before anything may run on it. That a
     // later one is another is noticed by looking, not only when something is to be done.
     let is_far = desk.app.host != HostName::local();
-    if is_far || !desk.shared.is_adopted(&desk.app.host) {
+    let other_known = desk.incidents.iter().any(|incident| {
+        incident.state != IncidentState::Closed && incident::is_other_machine(incident)
+    });
+    let asks = is_far || other_known || !desk.shared.is_adopted(&desk.app.host);
+    let facts = if asks {
         desk.shared
             .host_facts(&desk.world, &desk.app.host, desk.login())
-            .await;
-    }
+            .await
+    } else {
+        None
+    };
     for result in &round.results {
         desk.metrics
             .check_ran(result.status, Duration::from_millis(result.execution_ms));
@@ -169,7 +175,19 @@ pub(super) async fn seen(
         .collect();
     let whole = life::merged(desk.look.take(), &round);
     let other_machine = desk.shared.other_machine(&desk.app.host);
-    if other_machine.is_none() {
+    let machine = match (&facts, &other_machine) {
+        (Some(facts), _) if gate::is_the_adopted(facts) => Machine::Adopted,
+        // What was learned before, and could not be learned again, is no longer known.
+        (None, _) if asks => Machine::Unknown,
+        (_, Some(message)) => Machine::Other(message),
+        (_, None) => Machine::Unknown,
+    };
+    let is_other = match machine {
+        Machine::Adopted => false,
+        Machine::Other(_) => true,
+        Machine::Unknown => other_known,
+    };
+    if !is_other {
         desk.shared.outage_over(&desk.app.host);
     }
     let updated = looked_at(
@@ -177,7 +195,7 @@ pub(super) async fn seen(
         Seen::Round {
             round: &round,
             asked,
-            other_machine: other_machine.as_deref(),
+            machine,
         },
         &now,
     );

@@ -13,6 +13,7 @@ use crate::model::check::Round;
 use crate::model::heal::Heal;
 use crate::model::incident::Incident;
 use crate::model::ledger::GuardRows;
+use crate::model::name::HostName;
 use crate::model::reason::Denied;
 use crate::model::time::Moment;
 use crate::seam::Login;
@@ -122,6 +123,35 @@ impl Facts {
             preconditions: self.preconditions,
             now: &self.now,
         })
+    }
+}
+
+/// Is this the machine that was adopted?
+pub(super) fn is_the_adopted(facts: &HostFacts) -> bool {
+    let adopted = facts.adopted_machine_id.as_deref();
+    adopted.is_some_and(|adopted| !adopted.is_empty() && adopted == facts.machine_id)
+}
+
+/// Why whoever answers for the app's host must not be taken for the machine that was adopted: it is another one, or it is
+/// not known which. `anew`: what was learned within the last minute is not enough. Of this machine only what is known
+/// already counts.
+pub(super) async fn elsewhere(desk: &Desk, anew: bool) -> Option<String> {
+    let (host, login) = (&desk.app.host, desk.login());
+    if *host == HostName::local() {
+        return desk.shared.other_machine(host);
+    }
+    // Asking which machine a host is would adopt it, where nobody did yet.
+    let facts = match (desk.shared.is_adopted(host), anew) {
+        (false, _) => None,
+        (true, true) => desk.shared.host_facts_now(&desk.world, host, login).await,
+        (true, false) => desk.shared.host_facts(&desk.world, host, login).await,
+    };
+    match facts {
+        Some(facts) if is_the_adopted(&facts) => None,
+        Some(_) => Some(format!(
+            "{host} is another machine than the one that was adopted"
+        )),
+        None => Some(format!("it is not known which machine {host} is")),
     }
 }
 

@@ -4,6 +4,7 @@ use healer_agent::protocol::{WriteKind, WriteMember};
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
+use super::gate;
 use crate::catalogue::Check;
 use crate::model::action::{RaiseHook, ResolvedAction};
 use crate::model::backup::{BackupKind, BackupManifest};
@@ -97,6 +98,10 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         || !now.is_past(&healthy_since, wait)
         || !due
     {
+        return Ok(());
+    }
+    if let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await {
+        tracing::debug!(app = %desk.app.name, %reason, "no known-good snapshot is taken");
         return Ok(());
     }
     desk.known_good_checked = Some(now.clone());

@@ -13,7 +13,7 @@ use super::accounts;
 use super::desk::{Desk, EngineError, Look};
 use super::look::Which;
 use super::shared::Shared;
-use super::{start, take_back};
+use super::{gate, start, take_back};
 use crate::act::{self, Progress};
 use crate::model::check::Round;
 use crate::model::heal::{
@@ -55,6 +55,9 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
     }
     let staged = heal.action.steps.iter().any(|step| step.staged().is_some());
     let login = Login::of_action(&desk.app, heal.action.identity);
+    if let Some(reason) = not_there(desk, &heal).await {
+        return Box::pin(unreached(desk, heal, &reason)).await;
+    }
     // Boxed, so that whoever drives a desk does not carry the largest state's locals on its own stack.
     let wake = Box::pin(act_by_state(desk, heal)).await?;
     // What was brought to the target for its steps may hold secrets; it goes as soon as they are over.
@@ -65,6 +68,66 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
         act::forget(&desk.world, id, &desk.app, login, false).await;
     }
     Ok(wake)
+}
+
+/// Why a heal that has begun cannot be gone on with: another machine, or nobody knows which, answers for its host. What
+/// has not begun asks its guards.
+async fn not_there(desk: &Desk, heal: &Heal) -> Option<String> {
+    if heal.state.is_end()
+        || matches!(
+            heal.state,
+            HealState::Admitted | HealState::Protected { .. }
+        )
+    {
+        return None;
+    }
+    // A running step is only watched, and that several times a second.
+    let is_watched = matches!(heal.state, HealState::Acting { .. })
+        && !matches!(heal.origin, Origin::Rollback { .. })
+        && !desk.found_late.contains_key(&heal.id);
+    Box::pin(gate::elsewhere(desk, !is_watched)).await
+}
+
+/// Its machine is not there to be asked: nothing is settled, judged or undone; it is waited for as for a host that
+/// cannot be seen, and then a person decides.
+async fn unreached(desk: &mut Desk, heal: Heal, reason: &str) -> Result<Wake, EngineError> {
+    let is_rollback = matches!(heal.origin, Origin::Rollback { .. });
+    match heal.state.clone() {
+        HealState::Settling { looks, .. }
+        | HealState::Verifying { looks, .. }
+        | HealState::Soaking { looks, .. } => blind(desk, heal, looks, reason).await,
+        HealState::Acting { .. } if !is_rollback && !desk.found_late.contains_key(&heal.id) => {
+            step(desk, &heal, Event::OutcomeUnknown, reason).await?;
+            Ok(Wake::Now)
+        }
+        HealState::Acting { .. } | HealState::InDoubt { .. } if settle_is_over(desk, &heal) => {
+            let reason = format!("the target could not be asked in time what happened: {reason}");
+            let heal = take_back::in_doubt(desk, heal, &reason).await?;
+            deadline_over(desk, &heal, reason).await
+        }
+        HealState::Undoing { .. } if deadline_passed(desk, &heal) => {
+            deadline_over(desk, &heal, reason.to_owned()).await
+        }
+        HealState::Rechecking { .. } if deadline_passed(desk, &heal) => {
+            tracing::warn!(heal_id = %heal.id, %reason, "the host could not be seen after an undo");
+            let message = heal.message.clone();
+            step(desk, &heal, Event::Rechecked, message).await?;
+            Ok(Wake::Now)
+        }
+        HealState::Admitted
+        | HealState::Protected { .. }
+        | HealState::Acting { .. }
+        | HealState::InDoubt { .. }
+        | HealState::Undoing { .. }
+        | HealState::Rechecking { .. }
+        | HealState::Cured { .. }
+        | HealState::NotCured { .. }
+        | HealState::Kept { .. }
+        | HealState::Undone { .. }
+        | HealState::UndoBlocked { .. }
+        | HealState::UndoFailed { .. }
+        | HealState::Aborted { .. } => Ok(wait_for(desk, &heal, reason)),
+    }
 }
 
 async fn act_by_state(desk: &mut Desk, heal: Heal) -> Result<Wake, EngineError> {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::Desk;
-use super::known_good;
+use super::{gate, known_good};
 use crate::catalogue::Check;
 use crate::decide::incident::{IN_DOUBT, NOT_OURS};
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::check::Round;
 use crate::model::heal::{Heal, Origin};
 use crate::model::incident::IncidentState;
-use crate::model::name::CheckName;
+use crate::model::name::{CheckName, HostName};
 use crate::model::word::HealingMode;
 use crate::observe::{self, Asked, ObserveError, Starting};
 use crate::seam::HostError;
@@ -67,14 +67,22 @@ impl From<ObserveError> for Unseen {
 }
 
 /// May a look by the clock start the application? What it does when it is started may write; so only where an action
-/// could follow: not under a hold, in MANUAL only for what a person has approved. What a person asked for, he asked for.
+/// could follow: not under a hold, in MANUAL only for what a person has approved. What a person asked for, he asked for;
+/// what he only approved stands still under a hold.
 fn starting(desk: &Desk) -> Starting {
-    let asked_for = |heal: &Heal| !heal.state.is_end() && heal.origin != Origin::Unattended;
     let granted = |approval: &Approval| approval.state == ApprovalState::Granted;
     let held = desk
         .shared
         .held(&desk.app.name, &desk.app.host, &desk.now())
         .is_some();
+    let asked_for = |heal: &Heal| {
+        let counts = match heal.origin {
+            Origin::Requested(_) | Origin::Rollback { .. } => true,
+            Origin::Approved(_) => !held,
+            Origin::Unattended => false,
+        };
+        counts && !heal.state.is_end()
+    };
     let stopped = held || desk.shared.observing().is_some();
     let mode = desk.mode().min(desk.app.policy.max_mode);
     let could_follow = mode != HealingMode::Manual || desk.approvals.iter().any(granted);
@@ -83,6 +91,23 @@ fn starting(desk: &Desk) -> Starting {
     } else {
         Starting::Spared
     }
+}
+
+/// Would the application be started on another machine than the one that was adopted, or on one that nobody knows? Such a
+/// one is only looked at.
+async fn starts_elsewhere(desk: &Desk, asked: &BTreeSet<CheckName>) -> bool {
+    let starts = |check: &Check| !check.starts_app.is_empty() && asked.contains(&check.name);
+    if !desk.stack.checks.iter().any(starts) {
+        return false;
+    }
+    let host = &desk.app.host;
+    if *host != HostName::local() && !desk.shared.is_adopted(host) {
+        // The machine that is there at the first look is the one that is adopted.
+        desk.shared
+            .host_facts(&desk.world, host, desk.login())
+            .await;
+    }
+    gate::elsewhere(desk, true).await.is_some()
 }
 
 /// Makes a round of these checks, and notes when the expensive ones were asked.
@@ -145,6 +170,13 @@ async fn make(
         .filter(|check| wanted(check))
         .map(|check| check.name.clone())
         .collect();
+    let is_elsewhere =
+        starting == Starting::Allowed && Box::pin(starts_elsewhere(desk, &asked)).await;
+    let starting = if is_elsewhere {
+        Starting::Spared
+    } else {
+        starting
+    };
     let choice = |check: &Check| asked.contains(&check.name);
     known_good::settings(desk).await;
     let none = BTreeMap::new();

@@ -16,6 +16,7 @@ use crate::decide::incident::{IN_DOUBT, NOT_OURS};
 use crate::model::approval::Person;
 use crate::model::host::{OfferedKey, RemoteHost, SshSettings};
 use crate::model::host_key::HostKey;
+use crate::model::incident::IncidentState;
 use crate::model::name::{AppName, HostName};
 use crate::seam::{Changes, HostError, Remotes, Write};
 
@@ -64,7 +65,7 @@ pub enum HostState {
     NotEnrolled,
     /// It does not prove to be the one that it should be: nothing is tried there.
     InDoubt,
-    /// Its records belong to another daemon: nothing is tried there.
+    /// Its records belong to another daemon, for every one of its apps: nothing is tried there.
     NotOurs,
     /// It could not be reached when it was last tried.
     Unseen,
@@ -141,6 +142,13 @@ fn fingerprints(keys: &[String]) -> Vec<String> {
         .filter(|key| !key.revoked)
         .map(|key| key.fingerprint)
         .collect()
+}
+
+/// Does an open incident of this app begin with these words?
+fn says(app: &super::AppView, words: &str) -> bool {
+    app.incidents.iter().any(|incident| {
+        incident.state != IncidentState::Closed && incident.message.starts_with(words)
+    })
 }
 
 /// Why a host did not show its key, for whoever asked.
@@ -280,19 +288,22 @@ impl Handle {
         } else {
             configured
         };
-        let unseen = apps.iter().find_map(|app| app.unseen.clone());
-        let said = |words: &str| {
-            let mut incidents = apps.iter().flat_map(|app| &app.incidents);
-            incidents.any(|incident| incident.message.starts_with(words))
-        };
-        let looked = apps.iter().any(|app| app.looked.is_some());
+        // Whose the records are is another matter for each login user: it says nothing of the host for the other apps.
+        let (not_ours, ours): (Vec<&super::AppView>, Vec<&super::AppView>) = apps
+            .iter()
+            .copied()
+            .partition(|app| app.unseen.is_some() && says(app, NOT_OURS));
+        let none_is_ours = ours.is_empty() && !not_ours.is_empty();
+        let unseen = ours.iter().find_map(|app| app.unseen.clone());
+        let in_doubt = ours.iter().any(|app| says(app, IN_DOUBT));
+        let looked = ours.iter().any(|app| app.looked.is_some());
         let state = if remote.is_some() && pins.is_empty() {
             HostState::NotEnrolled
         } else if machine_id.is_some() && adopted.is_some() && machine_id != adopted {
             HostState::OtherMachine
-        } else if unseen.is_some() && said(IN_DOUBT) {
+        } else if unseen.is_some() && in_doubt {
             HostState::InDoubt
-        } else if unseen.is_some() && said(NOT_OURS) {
+        } else if none_is_ours {
             HostState::NotOurs
         } else if unseen.is_some() {
             HostState::Unseen
@@ -315,7 +326,15 @@ impl Handle {
             | HostState::NotOurs
             | HostState::Unseen
             | HostState::Seen
-            | HostState::NotLooked => unseen,
+            | HostState::NotLooked => unseen.or_else(|| {
+                let app = not_ours.first()?;
+                let reason = app.unseen.as_ref()?;
+                Some(if none_is_ours {
+                    reason.clone()
+                } else {
+                    format!("{}: {reason}", app.name)
+                })
+            }),
         };
         HostView {
             name: name.clone(),

@@ -10,12 +10,13 @@ use healer_agent::protocol::{Answer, Request as AgentRequest, VERSION};
 use serde_json::json;
 
 use super::handle::{OpError, OpErrorKind, store_error, unknown};
-use super::{network, who};
+use super::{network, outage, who};
 use crate::decide::incident::OTHER_MACHINE;
 use crate::guard::HostFacts;
 use crate::guard::mode::{Modes, effective};
 use crate::model::host::{UserIds, UserName};
 use crate::model::id::{FenceToken, HoldId};
+use crate::model::incident::Incident;
 use crate::model::name::{AppName, HostName};
 use crate::model::stop::{Hold, ModeOverride, Scope};
 use crate::model::time::Moment;
@@ -46,6 +47,10 @@ struct State {
     unseen: BTreeMap<HostName, String>,
     /// The key of each host's last outage that is over.
     seen_again: BTreeMap<HostName, String>,
+    /// Apps that cannot see their host.
+    away: BTreeMap<AppName, Away>,
+    /// What ended for an app while others of its host stayed away: told when the last of them comes back.
+    withheld: BTreeMap<HostName, Incident>,
     /// Keys of hosts that persons enrolled.
     enrolled: BTreeMap<HostName, Vec<String>>,
     /// Configured for everything.
@@ -59,6 +64,18 @@ struct State {
     /// Three crashes in ten minutes: nothing starts until a person resumes.
     observing: Option<String>,
 }
+
+/// An app whose incident about its host is open.
+#[derive(Debug, Clone, Copy, Default)]
+struct Away {
+    /// It was open when this process began: what the others of its host did before is not known.
+    restored: bool,
+    /// Rounds that failed since another app of its host came back; `None`: none did.
+    behind: Option<u32>,
+}
+
+/// So many rounds fail before it is the app that is away and not its host: one may have begun before the host was back.
+const LEFT_BEHIND: u32 = 2;
 
 /// What scopes and modes need to know of an app.
 #[derive(Debug, Clone)]
@@ -126,6 +143,18 @@ impl Shared {
             .iter()
             .filter_map(|(key, value)| network::read_pins(key, value))
             .collect();
+        state.away = restart
+            .incidents
+            .iter()
+            .filter(|incident| outage::is_away(incident))
+            .map(|incident| {
+                let away = Away {
+                    restored: true,
+                    behind: None,
+                };
+                (incident.app.clone(), away)
+            })
+            .collect();
     }
 
     /// The numbers of a user on a host.
@@ -188,6 +217,64 @@ impl Shared {
         let key = state.seen_again.entry(host.clone());
         key.or_insert_with(|| format!("host:{host}:{first}"))
             .clone()
+    }
+
+    /// Takes over whether an app cannot see its host, and what is `over` for it. Gives what is over for the whole host:
+    /// nothing, as long as one of its apps is away.
+    pub(super) fn note_away(
+        &self,
+        app: &AppName,
+        host: &HostName,
+        is_away: bool,
+        over: Option<&Incident>,
+    ) -> Option<Incident> {
+        let mut state = self.state();
+        let others = others_away(&state, app, host);
+        if is_away {
+            let joins = !state.away.contains_key(app);
+            if joins {
+                state.away.insert(app.clone(), Away::default());
+                // They are away together from here on.
+                for other in &others {
+                    if let Some(away) = state.away.get_mut(other) {
+                        away.behind = None;
+                    }
+                }
+            }
+            return None;
+        }
+        state.away.remove(app);
+        if others.is_empty() {
+            let withheld = state.withheld.remove(host);
+            return over.cloned().or(withheld);
+        }
+        if let Some(over) = over {
+            state.withheld.insert(host.clone(), over.clone());
+        }
+        None
+    }
+
+    /// An app saw its host. What is away of the others is the more so, if this one `came_back`.
+    pub(super) fn seen_beside(&self, app: &AppName, host: &HostName, came_back: bool) {
+        let mut state = self.state();
+        let others = others_away(&state, app, host);
+        for other in &others {
+            if let Some(away) = state.away.get_mut(other)
+                && (came_back || away.restored)
+            {
+                away.behind = away.behind.or(Some(0));
+            }
+        }
+    }
+
+    /// One more round of an app that is away has failed. Is it left behind, the host being there for others?
+    pub(super) fn failed_again(&self, app: &AppName) -> bool {
+        let mut state = self.state();
+        let Some(away) = state.away.get_mut(app) else {
+            return false;
+        };
+        away.behind = away.behind.map(|rounds| rounds.saturating_add(1));
+        away.behind.is_some_and(|rounds| rounds >= LEFT_BEHIND)
     }
 
     /// A host was not seen: who answers there next is asked anew which machine it is.
@@ -704,6 +791,17 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The other apps of a host that cannot see it.
+fn others_away(state: &State, app: &AppName, host: &HostName) -> Vec<AppName> {
+    state
+        .apps
+        .iter()
+        .filter(|(other, facts)| *other != app && facts.host == *host)
+        .filter(|(other, _)| state.away.contains_key(*other))
+        .map(|(other, _)| other.clone())
+        .collect()
 }
 
 fn covered(state: &State, scope: &Scope) -> Vec<AppName> {

@@ -218,21 +218,19 @@ fn shown_owner(owner: &str) -> String {
 /// What is wrong when a host's records belong to another daemon, and what to do about it. `records` is where they lie,
 /// when that is known.
 pub(super) fn not_ours(theirs: &str, ours: &str, records: Option<&str>) -> String {
-    // The tokens go with the name: those of a daemon that begins anew are smaller, and would be refused.
-    let (place, remove) = match records {
-        Some(state) => (
-            format!(" in {state}"),
-            format!("run `rm -r {state}/owner {state}/fence` there"),
-        ),
-        None => (
-            String::new(),
-            "remove `owner` and `fence` from its agent's state directory there".to_owned(),
-        ),
-    };
+    // The host says where they lie, and what it says is read by somebody who may be root: only what no shell minds.
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@".contains(letter);
+    let place = records
+        .filter(|state| state.chars().all(plain))
+        .map(|state| format!(" in {state}"))
+        .unwrap_or_default();
+    // The tokens go with the name: those of a daemon that begins anew are smaller, and would be refused. They lie beside
+    // the locks of whatever still runs.
     format!(
         "its agent's records{place} belong to the daemon `{theirs}`, and this one is `{ours}`. Two daemons that heal \
          the same applications undo each other's work, so nothing is asked or done there. Take the host out of the \
-         configuration of one of them; if the other one is gone for good, {remove}"
+         configuration of one of them. If the other one is gone for good and no healer-agent runs there any more, \
+         remove `owner` and `fence` from that directory"
     )
 }
 
@@ -337,18 +335,19 @@ mod tests {
 
     #[test]
     fn a_host_of_another_daemon_is_told_with_both_names_and_what_to_do() {
-        for (records, file) in [
-            (
-                Some("/home/shop/s"),
-                "`rm -r /home/shop/s/owner /home/shop/s/fence` there",
-            ),
-            (
-                None,
-                "remove `owner` and `fence` from its agent's state directory",
-            ),
+        for (records, place) in [
+            (Some("/home/shop/s"), "records in /home/shop/s belong"),
+            (Some("/home/$(reboot)/s"), "records belong"),
+            (None, "records belong"),
         ] {
             let text = not_ours("daemon-2", "daemon-1", records);
-            for words in ["`daemon-2`", "`daemon-1`", "configuration of one", file] {
+            for words in [
+                "`daemon-2`",
+                "`daemon-1`",
+                "configuration of one",
+                "remove `owner`",
+                place,
+            ] {
                 assert!(text.contains(words), "{text}");
             }
         }

@@ -95,9 +95,19 @@ fn compare(probe: &mut serde_json::Value, known: &BTreeMap<String, KnownSettings
     };
     let path = params.get("path").and_then(|path| path.as_str());
     let known = path.and_then(|path| known.get(path));
-    if let (true, Some(known)) = (params.contains_key("unchanged"), known)
-        && let Ok(known) = serde_json::to_value(known)
-    {
-        params.insert("known".to_owned(), known);
+    let keys = params.get("unchanged").and_then(|keys| keys.as_array());
+    let (Some(known), Some(keys)) = (known, keys) else {
+        return;
+    };
+    // No digest goes to the host but those that are asked about: each could be guessed at there.
+    let keys = keys.iter().filter_map(|key| key.as_str());
+    let asked = KnownSettings {
+        salt: known.salt.clone(),
+        digests: keys
+            .filter_map(|key| Some((key.to_owned(), known.digests.get(key)?.clone())))
+            .collect(),
+    };
+    if let Ok(asked) = serde_json::to_value(asked) {
+        params.insert("known".to_owned(), asked);
     }
 }

@@ -82,7 +82,10 @@ impl Journal {
         match answer.recv_timeout(OPEN_LIMIT) {
             Ok(Err(error)) => Err(error),
             // One that does not answer yet may do so later; until then the records wait.
-            Ok(Ok(())) | Err(_) => Ok(Self(queue)),
+            Ok(Ok(())) | Err(mpsc::RecvTimeoutError::Timeout) => Ok(Self(queue)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("the thread for the journal ended"))
+            }
         }
     }
 

@@ -6,12 +6,16 @@
 //! leave out, and whom that set clashes with. An answer that did not come within the limits is unknown and never half.
 //!
 //! What is bad is looked at every few seconds: an answer is remembered, and the next search begins by asking whether it
-//! still holds, so that a site that is down is not started over and over.
+//! still holds, so that a site that is down is not started over and over. A search that named nobody has nothing to begin
+//! with, and its answer stands for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Context;
+use super::deadline::boot_now;
 use super::found::Found;
 use super::program::{self, NotRun, Ran};
 use super::spec::{BisectProbe, Fact};
@@ -25,9 +29,26 @@ const ITEM_BYTES_MAX: usize = 200;
 const RUNS_MAX: u32 = 100;
 const READ_BYTES_MAX: usize = 64 << 10;
 const REMEMBERED_MAX: usize = 64;
+/// How long a search that named nobody is not made again.
+const PAUSE: Duration = Duration::from_mins(10);
 
 /// Culprits that were found, the latest last, by who was asked how.
 static REMEMBERED: Mutex<VecDeque<(String, Known)>> = Mutex::new(VecDeque::new());
+
+/// Searches that named nobody, the latest last.
+static IN_VAIN: Mutex<VecDeque<InVain>> = Mutex::new(VecDeque::new());
+
+/// A search that named nobody: it was not decided, or it never starts.
+#[derive(Debug)]
+struct InVain {
+    /// Who was asked how.
+    key: String,
+    /// Among which parts, and within which limits.
+    question: String,
+    /// When it ended, on the boot clock.
+    ended: Duration,
+    answer: Result<Answer, Undecided>,
+}
 
 /// An earlier answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +94,15 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
     let Some(program) = program::find(context.place.root(), name) else {
         return unknown(&format!("`{name}` is not installed"));
     };
+    let key = format!("{} {:?}", context.target.root, asked.argv);
+    let question = question(asked);
+    match in_vain(&key, &question, boot_now()) {
+        Some(Err(Undecided(why))) => return unknown(&why),
+        Some(Ok(answer)) => return facts(answer, 0),
+        None => {}
+    }
     let end = context.within(within);
     let mut runs = 0;
-    let key = format!("{} {:?}", context.target.root, asked.argv);
     let known = recall(&key);
     let mut starts = |left_out: &[String]| {
         if runs >= asked.runs_max.min(RUNS_MAX) {
@@ -101,6 +128,10 @@ pub(super) fn probe(context: &Context, asked: &BisectProbe) -> Found {
         started(ran, &asked.expect)
     };
     let answer = search(&asked.items, &asked.suspects, known.as_ref(), &mut starts);
+    // Of a round that was called off before its time the answer says nothing about the application.
+    if !context.cancelled.load(Ordering::Relaxed) || context.deadline.passed() {
+        pause(&key, &question, boot_now(), &answer);
+    }
     match answer {
         Err(Undecided(why)) => unknown(&why),
         Ok(answer) => {
@@ -140,6 +171,45 @@ fn remember(key: String, answer: &Answer) {
         remembered.push_back((key, known));
         if remembered.len() > REMEMBERED_MAX {
             remembered.pop_front();
+        }
+    }
+}
+
+/// What else an answer depends on. The order of the parts and the suspects only say where to begin.
+fn question(asked: &BisectProbe) -> String {
+    let mut items = asked.items.clone();
+    items.sort();
+    format!(
+        "{items:?} {:?} {} {} {}",
+        asked.expect, asked.runs_max, asked.within, asked.timeout
+    )
+}
+
+/// What the same search said a short while ago, if it named nobody.
+fn in_vain(key: &str, question: &str, now: Duration) -> Option<Result<Answer, Undecided>> {
+    let searches = IN_VAIN.lock().ok()?;
+    let search = searches
+        .iter()
+        .find(|search| search.key == key && search.question == question)?;
+    (now.saturating_sub(search.ended) < PAUSE).then(|| search.answer.clone())
+}
+
+/// Keeps a search that named nobody; any other answer ends the pause.
+fn pause(key: &str, question: &str, now: Duration, answer: &Result<Answer, Undecided>) {
+    let Ok(mut searches) = IN_VAIN.lock() else {
+        return;
+    };
+    let named_nobody = matches!(answer, Err(_) | Ok(Answer::NeverStarts));
+    searches.retain(|search| search.key != key || (named_nobody && search.question != question));
+    if named_nobody {
+        searches.push_back(InVain {
+            key: key.to_owned(),
+            question: question.to_owned(),
+            ended: now,
+            answer: answer.clone(),
+        });
+        if searches.len() > REMEMBERED_MAX {
+            searches.pop_front();
         }
     }
 }

@@ -191,6 +191,45 @@ fn what_cannot_be_decided_is_not_half_decided() {
     assert_eq!(answer, Err(Undecided("out of time".to_owned())));
 }
 
+#[test]
+fn a_search_that_named_nobody_is_made_again_only_after_a_while() {
+    let items = names(8);
+    for (case, flaps) in [("it comes and goes", true), ("it never starts", false)] {
+        let mut runs = 0;
+        let mut look = |question: &str, now: Duration, well: bool| {
+            let earlier = in_vain(case, question, now);
+            let answer = earlier.unwrap_or_else(|| {
+                let answer = search(&items, &[], None, &mut |_| {
+                    runs += 1;
+                    // The second start leaves everything out: once it works, and then it does not.
+                    Ok(well || (flaps && runs == 2))
+                });
+                pause(case, question, now, &answer);
+                answer
+            });
+            (answer, std::mem::take(&mut runs))
+        };
+        let start = Duration::from_secs(1_000);
+        let (first, runs) = look("a", start, false);
+        assert!(
+            matches!(&first, Err(_) | Ok(Answer::NeverStarts)),
+            "{case}: {first:?}"
+        );
+        assert!(runs > 0, "{case}");
+        let within = start + PAUSE.saturating_sub(Duration::from_millis(1));
+        assert_eq!(look("a", within, true), (first.clone(), 0), "{case}");
+        let (_, runs) = look("b", within, false);
+        assert!(runs > 0, "{case}: other parts are another question");
+        let (again, runs) = look("a", start + PAUSE, false);
+        assert_eq!(again, first, "{case}");
+        assert!(runs > 0, "{case}");
+        let found = look("c", start + PAUSE, true);
+        assert_eq!(found, (Ok(Answer::Starts), 1), "{case}");
+        let (_, runs) = look("a", start + PAUSE, false);
+        assert!(runs > 0, "{case}: an answer ended the pause");
+    }
+}
+
 /// One start among all fails, or works, by chance: whichever it is, it costs nobody his place.
 #[test]
 fn one_answer_that_came_by_chance_names_nobody() {

@@ -16,10 +16,16 @@
 //!
 //! Numbers are base 128, the least first; signed ones and differences to the entry before are zigzag.
 
+use crate::protocol::FRAME_BYTES_MAX;
+
 use super::{Content, Digest, EntryState, Meta, Stamp, StatKey, TreePath};
 
 /// Entries of one list at most; a page of an agent holds fewer.
 pub const ENTRIES_MAX: usize = 4096;
+
+/// Bytes of all paths of one list at most. What they share is sent once, so that few bytes could stand for many; the page
+/// of an agent is cut long before.
+const PATH_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
 /// A path with its state; `None`: absent.
 pub type Listed = (TreePath, Option<EntryState>);
@@ -73,6 +79,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Listed>, PackedError> {
     let mut entries: Vec<Listed> = Vec::new();
     let mut path: Vec<u8> = Vec::new();
     let mut key = zero();
+    let mut left = PATH_BYTES_MAX;
     while let Some((flags, tail)) = rest.split_first() {
         rest = tail;
         if entries.len() == ENTRIES_MAX {
@@ -84,6 +91,9 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Listed>, PackedError> {
         }
         path.truncate(shared);
         path.extend_from_slice(take_bytes(&mut rest)?);
+        left = left
+            .checked_sub(path.len())
+            .ok_or(PackedError("its paths are longer than a page may have"))?;
         let at = TreePath::from_bytes(&path).map_err(|_| PackedError("a path is none"))?;
         let state = if flags & KIND == ABSENT {
             None

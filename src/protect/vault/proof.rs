@@ -43,8 +43,15 @@ impl Shelf {
             digests.into_iter().collect()
         };
         if !looked.is_empty() {
-            let left = digests.iter().filter(|digest| !looked.contains(digest));
-            digests = left.copied().collect();
+            // What was set aside meanwhile is met again.
+            let state = lock(&self.state);
+            let left = digests
+                .iter()
+                .filter(|digest| !looked.contains(digest) || !state.proven.contains_key(digest))
+                .copied()
+                .collect();
+            drop(state);
+            digests = left;
         }
         let unproven = Mutex::new(Vec::new());
         in_shares(&digests, 1024, |share| {

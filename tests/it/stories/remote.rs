@@ -4,6 +4,7 @@ use healerd::model::host::UNKNOWN_ID;
 use healerd::model::incident::{IncidentKind, IncidentState};
 use healerd::seam::{Call, Host as _, HostError, Lane, Login, Store as _};
 
+use crate::world::host::Behaviour;
 use crate::world::{Sim, hours, is, minutes, person, seconds};
 
 /// UNKNOWN incidents that are not closed, as their messages.
@@ -151,7 +152,8 @@ async fn a_host_of_another_daemon_is_told_at_once_and_nothing_is_done_or_blamed(
     assert_eq!(unknowns(&sim).len(), 1);
     let told = sim.notices("incident_opened").await;
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("another daemon"), "{told:?}");
+    let title = "shop on web1: another daemon looks after the records of shop there";
+    assert!(told[0].contains(title), "{told:?}");
     assert!(sim.ran().is_empty());
     assert!(sim.desk().breaker.failures.is_empty());
     // Worse news comes through, and the end of it all too.
@@ -239,4 +241,63 @@ async fn a_machine_that_took_the_others_place_since_the_last_look_is_not_acted_o
     sim.host.machine().identity = "machine-2".to_owned();
     sim.pass(minutes(30)).await;
     assert!(sim.ran().is_empty(), "{:?}", sim.ran());
+}
+
+#[tokio::test]
+async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
+    let mut sim = Sim::remote().await;
+    sim.behaves(
+        "clear_cache",
+        Behaviour {
+            idle: true,
+            writes: vec![("cache/data".to_owned(), "torn".to_owned())],
+            ..Behaviour::default()
+        },
+    );
+    sim.write("cache/bad", "garbage");
+    sim.until("settling", minutes(30), |desk| {
+        is(desk, "clear_cache", "Settling")
+    })
+    .await;
+    sim.host.machine().identity = "machine-2".to_owned();
+    sim.pass(minutes(20)).await;
+    assert!(is(sim.desk(), "clear_cache", "Settling"));
+    assert_eq!(sim.calls("undo"), 0);
+    let waits: Vec<_> = sim.desk().waits.values().collect();
+    assert!(
+        waits.len() == 1 && waits[0].contains("another machine"),
+        "{waits:?}"
+    );
+    sim.host.machine().identity = "machine-1".to_owned();
+    sim.until("undone", minutes(20), |desk| {
+        desk.breaker.failures.len() == 1
+    })
+    .await;
+    assert_eq!(sim.heal("clear_cache").await.state.name(), "Undone");
+}
+
+#[tokio::test]
+async fn what_became_of_a_heal_is_not_settled_on_another_machine() {
+    let mut sim = Sim::remote().await;
+    let lasts = Behaviour {
+        lasts: minutes(2),
+        ..Behaviour::default()
+    };
+    sim.behaves("clear_cache", lasts);
+    sim.write("cache/bad", "garbage");
+    sim.until("acting", minutes(30), |desk| {
+        is(desk, "clear_cache", "Acting")
+    })
+    .await;
+    let settled = sim.calls("settle");
+    sim.host.machine().identity = "machine-2".to_owned();
+    // A new process does not know any more what runs, and learns nothing of it there.
+    sim.start().await;
+    sim.pass(minutes(20)).await;
+    assert_eq!(sim.calls("settle"), settled);
+    assert!(is(sim.desk(), "clear_cache", "InDoubt"));
+    sim.pass(minutes(20)).await;
+    assert!(is(sim.desk(), "clear_cache", "Kept"), "a person decides");
+    assert_eq!(sim.calls("settle"), settled);
+    assert_eq!(sim.ran(), ["clear_cache"]);
 }

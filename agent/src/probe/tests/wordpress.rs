@@ -118,6 +118,20 @@ fn missing_and_empty_core_files_are_named_by_the_installation_itself() {
     ground.write("site/wp-includes/kses.php", "<?php\nfunction a() {}\n");
     ground.write("site/wp-includes/post.php", "<?php\n");
     assert_eq!(ask()["complete"], Fact::Bool(true));
+    // One that cannot be looked at hides nothing, and vouches for nothing.
+    for path in ["site/wp-includes/load.php", "site/wp-includes/version.php"] {
+        std::fs::remove_file(ground.path(path)).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", ground.path(path)).unwrap();
+    }
+    let facts = ask();
+    assert!(is_unknown(&facts["complete"], "leads out"), "{facts:?}");
+    ground.write("site/wp-includes/post.php", "");
+    std::fs::remove_file(ground.path("site/wp-includes/kses.php")).unwrap();
+    let facts = ask();
+    assert_eq!(facts["missing"], texts(&["wp-includes/kses.php"]));
+    assert_eq!(facts["empty"], texts(&["wp-includes/post.php"]));
+    assert_eq!(facts["complete"], Fact::Bool(false));
+    assert!(is_unknown(&facts["version"], "leads out"), "{facts:?}");
 }
 
 #[test]
@@ -150,17 +164,25 @@ fn a_search_runs_the_program_and_finds_the_pair() {
     assert_eq!(facts["runs"], Fact::Int(2));
     let facts = ask(&["p1"], json!({}));
     assert_eq!(facts["starts_bare"], Fact::Bool(false));
+    assert_eq!(facts["runs"], Fact::Int(3));
+    // Nobody was named: that is not searched again at once.
+    let facts = ask(&["p1"], json!({}));
+    assert_eq!(facts["starts_bare"], Fact::Bool(false));
+    assert_eq!(facts["runs"], Fact::Int(0));
     let hangs = json!({
         "items": ["p1", "p2"],
-        "argv": ["sh", "-c", "sleep 30", "sh", "%left_out%"],
+        "argv": ["sh", "-c", "test -e well || sleep 30; echo started", "sh", "%left_out%"],
         "expect": "started",
         "timeout": "100ms",
     });
-    let facts = ground.ask("bisect", &hangs);
-    assert!(
-        is_unknown(&facts["starts"], "did not come to its end"),
-        "{facts:?}"
-    );
+    for case in ["it hangs", "it would start, and is not asked yet"] {
+        let facts = ground.ask("bisect", &hangs);
+        assert!(
+            is_unknown(&facts["starts"], "did not come to its end"),
+            "{case}: {facts:?}"
+        );
+        ground.write("well", "");
+    }
     let facts = ask(&["p1,p2"], json!({}));
     assert!(is_unknown(&facts["one"], "cannot be passed on"));
 }

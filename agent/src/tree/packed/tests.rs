@@ -164,6 +164,17 @@ fn a_page_without_end_is_refused() {
 }
 
 #[test]
+fn few_bytes_that_stand_for_many_paths_are_refused() {
+    let deep = (TreePath::from_bytes(&[b'a'; 4000]).unwrap(), None);
+    let mut bytes = pack(std::slice::from_ref(&deep)).unwrap();
+    let longer = vec![deep; 600];
+    bytes.extend(pack(&longer).unwrap());
+    assert!(bytes.len() < 10 << 10, "{}", bytes.len());
+    assert!(unpack(&bytes).is_err());
+    assert_eq!(unpack(&pack(&longer[..250]).unwrap()).unwrap().len(), 250);
+}
+
+#[test]
 fn numbers_that_do_not_fit_are_refused() {
     for bytes in [
         &[

@@ -36,8 +36,11 @@ pub(super) fn server(lab: &Lab) -> Like {
     };
     Like {
         config: format!(
-            "AuthorizedKeysCommand {}\nAuthorizedKeysCommandUser root",
-            script("login", "exit 0")
+            "AuthorizedKeysFile none\nAuthorizedKeysCommand {}\nAuthorizedKeysCommandUser root",
+            script(
+                "login",
+                &format!("cat {}/*/authorized", lab.dir().display())
+            )
         ),
         shell: script("program", "exec /bin/sh \"$@\""),
         place: Some(Place {
