@@ -63,6 +63,7 @@ pub(super) async fn preview(
             "Choose another backup.",
         )
     })?;
+    is_held(desk, &manifest, only).await?;
     let (writes, identity) = members_of(desk, &manifest, only).await?;
     let present = protect::present(
         &desk.world,
@@ -92,6 +93,59 @@ pub(super) async fn preview(
         rollback = undo::rollback_recorded(rollback, &effects);
     }
     Ok((rollback, writes, identity))
+}
+
+/// Refuses what a backup cannot answer. A path that it does not hold is not one that was absent: taking it away would
+/// lose what was never looked at.
+async fn is_held(desk: &Desk, manifest: &BackupManifest, only: &[TreePath]) -> Result<(), OpError> {
+    let refused = |message: String, hint: &str| {
+        OpError::new(OpErrorKind::Invalid, "not_in_backup", message, hint)
+    };
+    let id = manifest.id;
+    if only.is_empty() {
+        if manifest.members.is_empty() && !manifest.base.is_empty() {
+            return Err(refused(
+                format!(
+                    "Backup {id} was not taken for an action; it holds {} paths of the application.",
+                    manifest.base.len()
+                ),
+                "Name the files to put back: --only PATH, as often as needed.",
+            ));
+        }
+        return Ok(());
+    }
+    let heal = match manifest.heal {
+        Some(heal) => desk
+            .world
+            .store
+            .heal(heal)
+            .await
+            .map_err(|error| store_error(&error))?,
+        None => None,
+    };
+    let taken_in = |path: &TreePath| {
+        heal.iter()
+            .flat_map(|heal| &heal.action.writes)
+            .any(|member| member.what == WriteKind::Content && member.pattern.matches(path))
+    };
+    for path in only {
+        let entries = || manifest.members.iter().chain(&manifest.base);
+        if path.is_root() || entries().any(|(held, _)| held != path && held.is_below(path)) {
+            return Err(refused(
+                format!(
+                    "`{path}` is a folder in backup {id}, and a folder is not put back as a whole."
+                ),
+                "Name its files: --only PATH, as often as needed.",
+            ));
+        }
+        if !entries().any(|(held, _)| held == path) && !taken_in(path) {
+            return Err(refused(
+                format!("Backup {id} does not hold `{path}`; what it was then is not known."),
+                "`healerctl backups APP` shows what there is.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// How many rollbacks of rollbacks are gone back through.

@@ -70,7 +70,7 @@ impl Credentials {
         if offers.is_empty() && settings.agent.is_none() {
             return Err(SshError::Key {
                 file: "no key".to_owned(),
-                reason: "name a key file or an ssh-agent's socket for this host".to_owned(),
+                reason: "there is none: give this host a key file or an ssh-agent's socket in the configuration".to_owned(),
             });
         }
         Ok(Self {

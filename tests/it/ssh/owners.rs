@@ -75,7 +75,8 @@ async fn two_daemons_on_one_host_do_not_act_past_each_other() {
             OWNER,
             "-daemon`",
             "configuration of one of them",
-            &format!("rm -r {0}/owner {0}/fence", records.display()),
+            &format!("records in {} belong", records.display()),
+            "remove `owner` and `fence` from that directory",
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }

@@ -57,6 +57,32 @@ async fn a_confirmed_rollback_brings_back_what_its_preview_showed() {
 }
 
 #[tokio::test]
+async fn what_a_backup_does_not_hold_is_refused_and_never_taken_for_absent() {
+    let (mut sim, backup) = healed().await;
+    sim.write("notes/list", "mine");
+    for (path, words) in [
+        ("notes/list", "does not hold"),
+        ("cache", "is a folder"),
+        (".", "is a folder"),
+    ] {
+        let (app, only) = (sim.app_name(), vec![tree::path(path)]);
+        let refused = sim
+            .ask(async |handle| handle.preview(&app, backup, false, only).await)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code, "not_in_backup", "{path}");
+        assert!(refused.message.contains(words), "{path}: {refused}");
+    }
+    let kept = sim
+        .host
+        .machine()
+        .tree
+        .read(&tree::path("notes/list"))
+        .is_some();
+    assert!(kept, "nothing was asked of the host");
+}
+
+#[tokio::test]
 async fn what_was_written_after_the_preview_was_confirmed_is_not_overwritten() {
     let (mut sim, backup) = healed().await;
     roll_back(&mut sim, backup).await.unwrap();
