@@ -66,6 +66,10 @@ pub(super) async fn log_in(
         match judge(answer.map_err(|error| broken(line, &error))?) {
             Tried::In => return Ok(()),
             Tried::Refused => {}
+            // A connection that ends meanwhile is told as a refusal that leaves no way; it is none, and is tried again soon.
+            Tried::Hopeless(_) if line.handle.is_closed() => {
+                return Err(broken(line, &russh::Error::Disconnect));
+            }
             Tried::Hopeless(reason) => return Err(refused(reason)),
         }
     }
