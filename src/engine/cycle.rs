@@ -97,11 +97,7 @@ pub async fn turn(desk: &mut Desk) -> Result<Moment, EngineError> {
         } else if desk.blind.rounds == 0 {
             admit::escalate(desk).await?;
             proposals::propose(desk).await?;
-            // At another machine every heal would end before it began, look for look.
-            let is_other = desk.incidents.iter().any(|incident| {
-                incident.state != IncidentState::Closed && incident::is_other_machine(incident)
-            });
-            if !is_other && let Some(wake) = admit::next(desk).await? {
+            if let Some(wake) = admit::next(desk).await? {
                 wakes.push(wake);
             }
         }

@@ -63,8 +63,17 @@ pub(super) async fn preview(
             "Choose another backup.",
         )
     })?;
-    is_held(desk, &manifest, only).await?;
-    let (writes, identity) = members_of(desk, &manifest, only).await?;
+    let heal = match manifest.heal {
+        Some(id) => desk
+            .world
+            .store
+            .heal(id)
+            .await
+            .map_err(|error| store_error(&error))?,
+        None => None,
+    };
+    is_held(&manifest, heal.as_ref(), only)?;
+    let (writes, identity) = members_of(&manifest, heal, only);
     let present = protect::present(
         &desk.world,
         &desk.app,
@@ -97,7 +106,11 @@ pub(super) async fn preview(
 
 /// Refuses what a backup cannot answer. A path that it does not hold is not one that was absent: taking it away would
 /// lose what was never looked at.
-async fn is_held(desk: &Desk, manifest: &BackupManifest, only: &[TreePath]) -> Result<(), OpError> {
+fn is_held(
+    manifest: &BackupManifest,
+    heal: Option<&Heal>,
+    only: &[TreePath],
+) -> Result<(), OpError> {
     let refused = |message: String, hint: &str| {
         OpError::new(OpErrorKind::Invalid, "not_in_backup", message, hint)
     };
@@ -114,15 +127,6 @@ async fn is_held(desk: &Desk, manifest: &BackupManifest, only: &[TreePath]) -> R
         }
         return Ok(());
     }
-    let heal = match manifest.heal {
-        Some(heal) => desk
-            .world
-            .store
-            .heal(heal)
-            .await
-            .map_err(|error| store_error(&error))?,
-        None => None,
-    };
     let taken_in = |path: &TreePath| {
         heal.iter()
             .flat_map(|heal| &heal.action.writes)
@@ -193,11 +197,11 @@ async fn carried_out_by(
 }
 
 /// The write set of the heal that the backup was taken for; without one, exactly its paths.
-async fn members_of(
-    desk: &Desk,
+fn members_of(
     manifest: &BackupManifest,
+    heal: Option<Heal>,
     only: &[TreePath],
-) -> Result<(Vec<WriteMember>, Identity), OpError> {
+) -> (Vec<WriteMember>, Identity) {
     let exact = |path: &TreePath| {
         Pattern::parse(&path.to_string())
             .ok()
@@ -207,16 +211,7 @@ async fn members_of(
                 shared: false,
             })
     };
-    let heal = match manifest.heal {
-        Some(id) => desk
-            .world
-            .store
-            .heal(id)
-            .await
-            .map_err(|error| store_error(&error))?,
-        None => None,
-    };
-    Ok(match heal {
+    match heal {
         Some(heal) if heal.action.identity == Identity::Root => {
             (heal.action.writes, Identity::Root)
         }
@@ -226,7 +221,7 @@ async fn members_of(
             manifest.members.keys().filter_map(exact).collect(),
             Identity::App,
         ),
-    })
+    }
 }
 
 fn patterns(writes: &[WriteMember]) -> Vec<Pattern> {

@@ -233,11 +233,7 @@ pub fn ask(input: &GuardInput<'_>) -> Result<Permit, Denied> {
 /// # Errors
 /// All denials.
 pub fn ask_before_admission(input: &GuardInput<'_>) -> Result<(), Denied> {
-    let later = [
-        GuardName::Room,
-        GuardName::Freshness,
-        GuardName::HostIdentity,
-    ];
+    let later = [GuardName::Room, GuardName::Freshness];
     let denials: Vec<_> = GUARDS
         .iter()
         .filter(|guard| guard.speaks_for.covers(input.origin) && !later.contains(&guard.name))

@@ -68,15 +68,19 @@ impl Credentials {
         }
         offers.extend(keys.into_iter().map(|(file, key)| Offer::Key { file, key }));
         if offers.is_empty() && settings.agent.is_none() {
-            return Err(SshError::Key {
-                file: "no key".to_owned(),
-                reason: "there is none: give this host a key file or an ssh-agent's socket in the configuration".to_owned(),
-            });
+            return Err(nothing_named());
         }
         Ok(Self {
             offers,
             agent: settings.agent.clone(),
         })
+    }
+}
+
+fn nothing_named() -> SshError {
+    SshError::Key {
+        file: "nothing to log in with".to_owned(),
+        reason: "name a key file or an ssh-agent's socket for this host".to_owned(),
     }
 }
 
@@ -177,4 +181,27 @@ fn certificate(path: &Path, wall_ms: i64) -> Result<Certificate, SshError> {
         ));
     }
     Ok(certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::redact;
+
+    #[test]
+    fn what_is_wrong_with_a_key_is_not_taken_for_the_key() {
+        let missing = Path::new("/nonexistent/deploy_key");
+        let advice = |error: &SshError| {
+            let text = error.to_string();
+            assert_eq!(redact::hide(&text), text);
+            text
+        };
+        let none = nothing_named();
+        assert!(advice(&none).contains("name a key file"), "{none}");
+        let unread = private_key(missing).unwrap_err();
+        assert!(
+            advice(&unread).contains("/nonexistent/deploy_key"),
+            "{unread}"
+        );
+    }
 }

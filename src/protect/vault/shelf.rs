@@ -6,7 +6,8 @@
 //! manifest that says so: the next open then marks and sweeps. Removing goes the same way back.
 //!
 //! One process holds a vault at a time (an advisory lock), so what this process knows to be there is there, unless a
-//! person removed it by hand; [`Shelf::confirm`] notices that.
+//! person removed it by hand; [`Shelf::confirm`] notices what was gone when the backup looked at it, and the proof before an
+//! intent looks at all of it anew.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;

@@ -175,8 +175,6 @@ fn options(path: &Path, busy_wait: Duration) -> SqliteConnectOptions {
         .busy_timeout(busy_wait)
         // The database is a file that somebody may have put there: nothing in its schema may call functions.
         .pragma("trusted_schema", "OFF")
-        // In KiB, for each connection. Rows are asked for by key, and the kernel has the file's pages as well.
-        .pragma("cache_size", "-256")
         // After a burst the log shrinks again.
         .pragma("journal_size_limit", "67108864")
         .statement_cache_capacity(200)
