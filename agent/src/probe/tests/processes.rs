@@ -151,7 +151,11 @@ fn no_program_runs_as_root() {
 fn an_application_is_found_by_its_directory_or_script_and_a_tool_is_not() {
     let ground = Ground::new();
     let root = ground.target.root.clone();
-    ground.write("artisan", "sleep 1000\n");
+    // It waits without a child: one that has not become its program yet bears its parent's command line.
+    let never = format!("{root}/never");
+    let made = Command::new("mkfifo").args(["-m", "644", &never]).status();
+    assert!(made.unwrap().success());
+    ground.write("artisan", &format!("read line < {never}\n"));
     ground.write("other.sh", "sleep 1000\n");
     let script = format!("{root}/artisan");
     let inside = Running::start(&ground, &root, &["sleep", "1000"]);
