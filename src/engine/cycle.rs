@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::desk::{Desk, EngineError, Look};
+use super::desk::{Desk, EngineError};
 use super::life::{self, Wake};
 use super::look::{self, Unseen, Which};
 use super::shared::Shared;
@@ -20,7 +20,6 @@ use crate::model::incident::IncidentState;
 use crate::model::name::{CheckName, HostName};
 use crate::model::time::Moment;
 use crate::seam::{StoreError, Write};
-use crate::telemetry::redact_facts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,21 +158,7 @@ pub(super) async fn seen(
         desk.metrics
             .check_ran(result.status, Duration::from_millis(result.execution_ms));
     }
-    let news: Vec<_> = round
-        .results
-        .iter()
-        .filter(|new| {
-            let old = desk
-                .look
-                .as_ref()
-                .and_then(|look| look.round.result(&new.check));
-            old.is_none_or(|old| {
-                (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
-            })
-        })
-        .map(redact_facts::result)
-        .collect();
-    let whole = life::merged(desk.look.take(), &round);
+    desk.note_results(&round, now.clone());
     let other_machine = desk.shared.other_machine(&desk.app.host);
     let machine = match (&facts, &other_machine) {
         (Some(facts), _) if gate::is_the_adopted(facts) => Machine::Adopted,
@@ -203,10 +188,10 @@ pub(super) async fn seen(
         let check = desk.stack.check(check);
         check.is_some_and(Check::compares_with_known_good)
     };
-    let healthy = whole
-        .results
-        .iter()
-        .all(|result| !result.status.is_bad() || compares(&result.check));
+    let healthy = desk.look.iter().all(|look| {
+        let mut results = look.round.results.iter();
+        results.all(|result| !result.status.is_bad() || compares(&result.check))
+    });
     desk.healthy_since = if healthy {
         desk.healthy_since.take().or_else(|| Some(now.clone()))
     } else {
@@ -238,17 +223,8 @@ pub(super) async fn seen(
         due,
     });
     changes = desk.store_roots(changes);
-    if !news.is_empty() {
-        changes = changes.write(Write::Checks {
-            app: desk.app.name.clone(),
-            results: news,
-        });
-    }
+    changes = desk.store_results(changes);
     changes = admit::incident_writes(desk, &updated, changes, &now);
-    desk.look = Some(Look {
-        round: whole,
-        at: now,
-    });
     desk.commit(changes).await?;
     decided(desk);
     Ok(())

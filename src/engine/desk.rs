@@ -18,7 +18,7 @@ use crate::model::app::App;
 use crate::model::approval::{Approval, ApprovalState};
 use crate::model::backup::BackupManifest;
 use crate::model::breaker::{Breaker, BreakerState};
-use crate::model::check::Round;
+use crate::model::check::{CheckResult, Round};
 use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::{ApprovalId, BackupId, HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
@@ -31,6 +31,7 @@ use crate::model::word::{HealingMode, Status};
 use crate::seam::notify::Notice;
 use crate::seam::{Changes, Login, StoreError, World, Write};
 use crate::telemetry::metrics::{Metrics, Success, Trigger};
+use crate::telemetry::redact_facts;
 
 /// Why a desk cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +109,8 @@ pub struct Desk {
     pub bars: Vec<Bar>,
 
     pub look: Option<Look>,
+    /// Checks whose latest result only stands here: heals look too, and store nothing of it.
+    pub unstored: BTreeSet<CheckName>,
     pub plan: Plan,
     /// What could not be determined, and since when.
     pub blind: Blind,
@@ -217,6 +220,38 @@ impl Desk {
         self.roots.clone_from(&round.roots);
     }
 
+    /// Puts a round's results over the last ones, and notes whose the store does not know yet.
+    pub(super) fn note_results(&mut self, round: &Round, at: Moment) {
+        let last = self.look.take().map(|look| look.round);
+        let known = |check: &CheckName| last.as_ref().and_then(|last| last.result(check));
+        let is_news = |new: &&CheckResult| known(&new.check).is_none_or(|old| !old.says_as(new));
+        let news = round.results.iter().filter(is_news);
+        self.unstored.extend(news.map(|new| new.check.clone()));
+        let mut results = round.results.clone();
+        // A round of some checks leaves the latest results of the others.
+        let others = last.into_iter().flat_map(|last| last.results);
+        results.extend(others.filter(|old| round.result(&old.check).is_none()));
+        let roots = round.roots.clone();
+        let round = Round { results, roots };
+        self.look = Some(Look { round, at });
+    }
+
+    /// Stores the results that only stand here.
+    pub(super) fn store_results(&self, changes: Changes) -> Changes {
+        let results = self.look.iter().flat_map(|look| &look.round.results);
+        let results: Vec<_> = results
+            .filter(|result| self.unstored.contains(&result.check))
+            .map(redact_facts::result)
+            .collect();
+        if results.is_empty() {
+            return changes;
+        }
+        changes.write(Write::Checks {
+            app: self.app.name.clone(),
+            results,
+        })
+    }
+
     /// Makes durable what [`Desk::note_roots`] noted, so that a restart neither forgets a deploy nor misses one.
     pub(super) fn store_roots(&mut self, changes: Changes) -> Changes {
         let place = Place {
@@ -305,6 +340,11 @@ impl Desk {
             }
             Write::BarLifted { action, .. } => self.bars.retain(|known| known.action != action),
             Write::Due { due, .. } => self.due = due,
+            Write::Checks { results, .. } => {
+                for result in &results {
+                    self.unstored.remove(&result.check);
+                }
+            }
             Write::Hold(hold) => {
                 self.tell(
                     "hold",
@@ -321,7 +361,6 @@ impl Desk {
             | Write::HoldEnded { .. }
             | Write::Mode(_)
             | Write::ModeCleared { .. }
-            | Write::Checks { .. }
             | Write::Notice(_)
             | Write::NoticeSent { .. }
             | Write::NoticeFailed { .. }

@@ -10,7 +10,7 @@ use healer_agent::protocol::Finished;
 use serde_json::json;
 
 use super::accounts;
-use super::desk::{Desk, EngineError, Look};
+use super::desk::{Desk, EngineError};
 use super::look::Which;
 use super::shared::Shared;
 use super::{gate, start, take_back};
@@ -801,28 +801,8 @@ pub(super) async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, Str
         .await
         .map_err(|why| why.reason)?;
     desk.note_roots(&round);
-    desk.look = Some(Look {
-        round: merged(desk.look.take(), &round),
-        at: desk.now(),
-    });
+    desk.note_results(&round, desk.now());
     Ok(round)
-}
-
-/// A round of some checks leaves the latest results of the others.
-pub(super) fn merged(last: Option<Look>, round: &Round) -> Round {
-    let mut results = round.results.clone();
-    if let Some(last) = last {
-        results.extend(
-            last.round
-                .results
-                .into_iter()
-                .filter(|old| round.result(&old.check).is_none()),
-        );
-    }
-    Round {
-        results,
-        roots: round.roots.clone(),
-    }
 }
 
 /// The paths lead somewhere else than when it was admitted: what the checks say now is about other files, and so would

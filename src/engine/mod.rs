@@ -30,7 +30,7 @@ mod start;
 mod take_back;
 mod who;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -439,6 +439,7 @@ impl Seat {
                 .cloned()
                 .collect(),
             look: None,
+            unstored: BTreeSet::new(),
             plan: crate::model::plan::Plan::default(),
             blind: crate::decide::incident::Blind::default(),
             unseen_reason: None,

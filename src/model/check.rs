@@ -29,6 +29,13 @@ pub struct CheckResult {
     pub facts: BTreeMap<String, Facts>,
 }
 
+impl CheckResult {
+    /// Would a person be told the same? The facts that it was decided from may differ.
+    pub fn says_as(&self, other: &Self) -> bool {
+        (self.status, self.rule, &self.message) == (other.status, other.rule, &other.message)
+    }
+}
+
 /// The results of one round over one application, in the order of the stack file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {

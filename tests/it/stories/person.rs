@@ -2,8 +2,11 @@
 
 use healer_agent::protocol::How;
 use healerd::engine::{HealRequest, OpError, RollbackRequest};
+use healerd::model::TreePath;
+use healerd::model::check::CheckResult;
 use healerd::model::heal::{AbortCause, Heal, HealState};
 use healerd::model::id::BackupId;
+use healerd::seam::Store as _;
 
 use crate::world::host::Behaviour;
 use crate::world::{Sim, hours, is, minutes, person, tree};
@@ -21,7 +24,15 @@ async fn healed() -> (Sim, BackupId) {
 }
 
 async fn roll_back(sim: &mut Sim, backup: BackupId) -> Result<Heal, OpError> {
-    let (app, only) = (sim.app_name(), vec![tree::path("cache/data")]);
+    roll_back_only(sim, backup, vec![tree::path("cache/data")]).await
+}
+
+async fn roll_back_only(
+    sim: &mut Sim,
+    backup: BackupId,
+    only: Vec<TreePath>,
+) -> Result<Heal, OpError> {
+    let app = sim.app_name();
     let preview = {
         let (app, only) = (app.clone(), only.clone());
         sim.ask(async |handle| handle.preview(&app, backup, false, only).await)
@@ -54,6 +65,37 @@ async fn a_confirmed_rollback_brings_back_what_its_preview_showed() {
     .await;
     assert_eq!(data(&sim).as_deref(), Some("old"));
     assert_eq!(sim.heal("rollback").await.state.name(), "Cured");
+}
+
+#[tokio::test]
+async fn what_a_heals_own_looks_saw_is_stored_by_the_next_round() {
+    let (mut sim, backup) = healed().await;
+    roll_back_only(&mut sim, backup, Vec::new()).await.unwrap();
+    // It looks by itself, and sees what came back.
+    sim.until("seen", minutes(10), |desk| !desk.unstored.is_empty())
+        .await;
+    let rounds = sim.desk().due.clone();
+    sim.until("a round", minutes(10), |desk| desk.due != rounds)
+        .await;
+    let said = |results: &[CheckResult]| {
+        let mut said: Vec<_> = results
+            .iter()
+            .map(|result| {
+                (
+                    result.check.to_string(),
+                    result.status,
+                    result.message.clone(),
+                )
+            })
+            .collect();
+        said.sort();
+        said
+    };
+    let stored = sim.store().restart().await.unwrap().checks;
+    let stored: Vec<_> = stored.into_iter().map(|(_, result)| result).collect();
+    let seen = &sim.desk().look.as_ref().unwrap().round.results;
+    assert!(seen.iter().any(|result| result.status.is_bad()));
+    assert_eq!(said(&stored), said(seen));
 }
 
 #[tokio::test]
