@@ -1,6 +1,7 @@
 //! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
 
 use healer_agent::protocol::{WriteKind, WriteMember};
+use healer_agent::tree::Meta;
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
@@ -31,7 +32,7 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
         .manifest(id)
         .await
         .map_err(|error| error.to_string())?;
-    let files: Vec<(TreePath, Digest, u32)> = action
+    let files: Vec<(TreePath, Digest, Meta)> = action
         .known_good
         .iter()
         .filter_map(|path| {
@@ -40,7 +41,7 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
                 healer_agent::tree::Content::File {
                     digest: Some(digest),
                     ..
-                } => Some((path.clone(), digest, entry.meta.mode)),
+                } => Some((path.clone(), digest, entry.meta.clone())),
                 healer_agent::tree::Content::File { digest: None, .. }
                 | healer_agent::tree::Content::Directory
                 | healer_agent::tree::Content::Link { .. }

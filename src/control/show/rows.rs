@@ -221,8 +221,16 @@ fn step(step: &Step) -> String {
             list(paths),
             bits(add.plain | add.search, remove.plain | remove.search)
         ),
-        Step::Put { path, digest, mode } => {
-            format!("put {path} with content {digest}, mode {mode:04o}")
+        Step::Put {
+            path,
+            digest,
+            mode,
+            owner,
+        } => {
+            let owner = owner.as_ref().map_or_else(String::new, |owner| {
+                format!(", owner {}:{}", owner.uid, owner.gid)
+            });
+            format!("put {path} with content {digest}, mode {mode:04o}{owner}")
         }
         Step::EditKey { path, key, value } if super::is_secret(key) || value.is_empty() => {
             format!("set {key} in {path}")

@@ -22,11 +22,13 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &table, "");
     scene.adopted("php");
 
-    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
+    // Somebody emptied the settings, then tore them, and opened them to everybody on the way: they come back as they
+    // were when all was well.
     let env = app.path.join(".env");
     let whole = fs::read(&env).unwrap();
     for ruined in ["", "APP_NAME=\"cut o"] {
         fs::write(&env, ruined).unwrap();
+        loose_mode(&env, 0o644);
         scene.heals_alone("php", "restore_env");
         assert_eq!(fs::read(&env).unwrap(), whole);
         assert_eq!(fs::metadata(&env).unwrap().mode() & 0o7777, 0o640);
