@@ -71,6 +71,7 @@ pub(super) fn apps() -> Vec<ApplicationSummary> {
         healing_mode: HealingMode::SemiAuto,
         mode_origin: "configured".to_owned(),
         circuit_breaker_state: BreakerState::Closed,
+        circuit_breaker_forced: None,
         bad: bad.iter().map(|name| (*name).to_owned()).collect(),
         incidents_open: bad.len() as u64,
         heals: Vec::new(),

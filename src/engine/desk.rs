@@ -137,6 +137,8 @@ pub struct Desk {
     /// Heals found after an absence longer than a verdict may take while only the witness could say what became of
     /// them, and when they were found.
     pub found_late: BTreeMap<HealId, Moment>,
+    /// Cures behind which a rollback has gone back, by that rollback.
+    pub disowned: BTreeMap<HealId, BTreeSet<HealId>>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
     /// What its files said, for checks that compare with it.

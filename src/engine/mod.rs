@@ -465,6 +465,7 @@ impl Seat {
             forgotten: std::collections::BTreeSet::new(),
             forgot: None,
             found_late: BTreeMap::new(),
+            disowned: BTreeMap::new(),
             started_here: Vec::new(),
             waits: BTreeMap::new(),
             next: BTreeMap::new(),

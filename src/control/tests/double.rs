@@ -309,7 +309,7 @@ impl Backend for Double {
     fn forget_host<'a>(
         &'a self,
         _: &'a HostName,
-        _: Option<String>,
+        _: String,
         _: &'a Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         self.done("forget", ())
