@@ -1,7 +1,9 @@
 //! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
 
+use std::collections::BTreeMap;
+
 use healer_agent::protocol::{WriteKind, WriteMember};
-use healer_agent::tree::Meta;
+use healer_agent::tree::{Content, EntryState, Meta};
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
@@ -11,6 +13,7 @@ use crate::model::action::{RaiseHook, ResolvedAction};
 use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::BackupId;
 use crate::model::{Digest, Pattern, TreePath};
+use crate::observe::Known;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::seam::{Login, Write};
 
@@ -38,14 +41,14 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
         .filter_map(|path| {
             let entry = manifest.members.get(path)?.as_ref()?;
             match entry.content {
-                healer_agent::tree::Content::File {
+                Content::File {
                     digest: Some(digest),
                     ..
                 } => Some((path.clone(), digest, entry.meta.clone())),
-                healer_agent::tree::Content::File { digest: None, .. }
-                | healer_agent::tree::Content::Directory
-                | healer_agent::tree::Content::Link { .. }
-                | healer_agent::tree::Content::Other => None,
+                Content::File { digest: None, .. }
+                | Content::Directory
+                | Content::Link { .. }
+                | Content::Other => None,
             }
         })
         .collect();
@@ -69,6 +72,9 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     let risk = action.risk_after(hooks);
     Ok(ResolvedAction { risk, ..action })
 }
+
+const NOT_TAKEN: &str = "no known-good snapshot could be taken";
+const NOT_GOOD: &str = "a file does not become known-good";
 
 /// Takes a snapshot when the app is adopted healthy, and after a change once it has been healthy for long enough.
 pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
@@ -114,7 +120,10 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         Ok(Some(backup)) => backup,
         Ok(None) => return Ok(()),
         Err(error) => {
-            tracing::warn!(app = %desk.app.name, reason = %error, "no known-good snapshot could be taken");
+            let reason = error.to_string();
+            if desk.says_anew(NOT_TAKEN, &reason) {
+                tracing::warn!(app = %desk.app.name, %reason, "{NOT_TAKEN}");
+            }
             return Ok(());
         }
     };
@@ -146,6 +155,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         );
     desk.commit(changes).await?;
     desk.known_good = Some(id);
+    desk.said.remove(NOT_TAKEN);
     tracing::info!(app = %desk.app.name, backup = %id, "known-good snapshot taken");
     Ok(())
 }
@@ -153,7 +163,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
 /// A snapshot in which every file is one. A ruined file leaves the one before in its place; where there is none before,
 /// it is left out, so that the others can be put back at least.
 async fn sound_snapshot(
-    desk: &Desk,
+    desk: &mut Desk,
     known: Option<&BackupManifest>,
     mut members: Vec<WriteMember>,
 ) -> Result<Option<VerifiedBackup>, ProtectError> {
@@ -180,10 +190,10 @@ async fn sound_snapshot(
         }
         discard(desk, backup.id()).await;
         let names: Vec<String> = ruined.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            app = %desk.app.name, reason = %format!("emptied or damaged: {}", names.join(", ")),
-            "a file does not become known-good"
-        );
+        let reason = format!("emptied or damaged: {}", names.join(", "));
+        if desk.says_anew(NOT_GOOD, &reason) {
+            tracing::warn!(app = %desk.app.name, %reason, "{NOT_GOOD}");
+        }
         if known.is_some() {
             return Ok(None);
         }
@@ -192,31 +202,66 @@ async fn sound_snapshot(
     Ok(None)
 }
 
-/// What the snapshot's files said, as digests, where a check compares the present with it. Read once per snapshot. What
-/// cannot be read is not compared, and tried again with the next look.
+/// What the snapshot holds, and what its files said where a check compares the present with it. Read once per snapshot.
+/// What cannot be read is not compared, and tried again with the next look.
 pub(super) async fn settings(desk: &mut Desk) {
     let Some(id) = desk.known_good else {
         return;
     };
     let is_known = desk
-        .known_settings
+        .known
         .as_ref()
-        .is_some_and(|(known, _)| *known == id);
+        .is_some_and(|(known, is)| *known == id && !matches!(is.files, Some(Err(_))));
+    if is_known {
+        return;
+    }
     let compares = desk
         .stack
         .checks
         .iter()
         .any(Check::compares_with_known_good);
-    if is_known || !compares {
-        return;
-    }
-    match protect::known_settings(&desk.world, id).await {
-        Ok(known) => desk.known_settings = Some((id, known)),
-        Err(error) => {
-            desk.known_settings = None;
-            tracing::warn!(app = %desk.app.name, reason = %error, "the known-good snapshot could not be read");
+    let known = match read(desk, id, compares).await {
+        Ok(known) => {
+            desk.said.remove(UNREADABLE);
+            known
         }
-    }
+        Err(error) => {
+            let reason = error.to_string();
+            if desk.says_anew(UNREADABLE, &reason) {
+                tracing::warn!(app = %desk.app.name, %reason, "{UNREADABLE}");
+            }
+            Known {
+                files: Some(Err(format!("{UNREADABLE}: {reason}"))),
+                ..Known::default()
+            }
+        }
+    };
+    desk.known = Some((id, known));
+}
+
+const UNREADABLE: &str = "the known-good snapshot could not be read";
+
+async fn read(desk: &Desk, id: BackupId, compares: bool) -> Result<Known, ProtectError> {
+    let manifest = desk.world.vault.manifest(id).await?;
+    let is_file = |entry: &Option<EntryState>| {
+        let content = entry.as_ref().map(|entry| &entry.content);
+        matches!(content, Some(Content::File { .. }))
+    };
+    let files = manifest
+        .members
+        .iter()
+        .filter(|(_, entry)| is_file(entry))
+        .map(|(path, _)| path.to_string())
+        .collect();
+    let settings = if compares {
+        protect::known_settings(&desk.world, id).await?
+    } else {
+        BTreeMap::new()
+    };
+    Ok(Known {
+        files: Some(Ok((manifest.taken.to_text(), files))),
+        settings,
+    })
 }
 
 /// A snapshot that nobody needs.

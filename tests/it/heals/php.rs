@@ -34,6 +34,26 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
         assert_eq!(fs::metadata(&env).unwrap().mode() & 0o7777, 0o640);
     }
 
+    // Gone: the application may well answer without its settings, and has lost them all the same.
+    fs::remove_file(&env).unwrap();
+    scene.check_says("php", "php_env_file", "FAIL", "known-good copy of");
+    scene.heals_alone("php", "restore_env");
+    assert_eq!(fs::read(&env).unwrap(), whole);
+    let meta = fs::metadata(&env).unwrap();
+    assert_eq!(
+        (meta.mode() & 0o7777, meta.uid()),
+        (0o640, scene.lab.user.uid)
+    );
+
+    // Its entry is gone: nobody keeps us out, whatever the server answers.
+    let index = app.path.join("index.php");
+    let entry = fs::read(&index).unwrap();
+    fs::remove_file(&index).unwrap();
+    scene.check_says("php", "http", "FAIL", "index.php is missing");
+    scene.heals_alone("php", "restore_index");
+    assert_eq!(fs::read(&index).unwrap(), entry);
+    http::wait_for_status(&app.web.url, 200);
+
     // Everybody can write a file that runs as code: exactly that bit goes.
     let config = app.path.join("config.php");
     let before = hash_tree(&app.path, &["logs"]);
