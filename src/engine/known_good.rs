@@ -14,7 +14,8 @@ use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::BackupId;
 use crate::model::{Digest, Pattern, TreePath};
 use crate::observe::Known;
-use crate::protect::{self, ProtectError, VerifiedBackup};
+use crate::protect::known_good::KeyChange;
+use crate::protect::{self, FileBeside, ProtectError, VerifiedBackup};
 use crate::seam::{Login, Write};
 
 /// Names the contents of an action's `put` steps from the newest known-good snapshot, and raises its risk where a
@@ -71,6 +72,78 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     };
     let risk = action.risk_after(hooks);
     Ok(ResolvedAction { risk, ..action })
+}
+
+/// What an action would put back, for whoever is to approve it: from which snapshot, and file by file what would be
+/// another one.
+pub(super) async fn shows(desk: &Desk, action: &ResolvedAction) -> Vec<String> {
+    let (Some(id), false) = (desk.known_good, action.known_good.is_empty()) else {
+        return Vec::new();
+    };
+    let login = Login::of_app(&desk.app);
+    let beside = async {
+        let known = desk.world.vault.manifest(id).await?;
+        let paths = &action.known_good;
+        let files =
+            protect::beside_known_good(&desk.world, &desk.app, login, &known, paths).await?;
+        Ok::<_, ProtectError>((known.taken.to_text(), files))
+    };
+    match Box::pin(beside).await {
+        Ok((taken, files)) => {
+            let first = format!("from the known-good snapshot {id} of {taken}");
+            std::iter::once(first)
+                .chain(files.iter().map(beside_text))
+                .collect()
+        }
+        Err(error) => vec![format!("from the known-good snapshot {id}; {error}")],
+    }
+}
+
+/// The most keys that are named.
+const KEYS_MAX: usize = 40;
+
+fn beside_text(file: &FileBeside) -> String {
+    let size = |entry: &EntryState| match entry.content {
+        Content::File { size, .. } => format!("{size} bytes"),
+        Content::Directory | Content::Link { .. } | Content::Other => "no file".to_owned(),
+    };
+    let known = &file.known;
+    let mut text = format!("{}: {}", file.path, size(known));
+    match &file.present {
+        None => text.push_str(&format!(
+            ", mode {:04o}, owner {}:{}; it is missing now",
+            known.meta.mode, known.meta.uid, known.meta.gid
+        )),
+        Some(now) => {
+            text.push_str(&format!(" in place of {}", size(now)));
+            let owner = |entry: &EntryState| (entry.meta.uid, entry.meta.gid);
+            if now.meta.mode != known.meta.mode {
+                let (from, to) = (now.meta.mode, known.meta.mode);
+                text.push_str(&format!(", mode {from:04o} → {to:04o}"));
+            }
+            if owner(now) != owner(known) {
+                let ((uid, gid), (to_uid, to_gid)) = (owner(now), owner(known));
+                text.push_str(&format!(", owner {uid}:{gid} → {to_uid}:{to_gid}"));
+            }
+        }
+    }
+    for (change, words) in [
+        (KeyChange::Added, "comes back"),
+        (KeyChange::Changed, "gets another value"),
+        (KeyChange::Removed, "goes"),
+    ] {
+        let keys = file.keys.iter().filter(|(_, is)| *is == change);
+        let names: Vec<&str> = keys.map(|(key, _)| key.as_str()).collect();
+        if !names.is_empty() {
+            let more = names.len().saturating_sub(KEYS_MAX);
+            let shown = names[..names.len() - more].join(" ");
+            text.push_str(&format!("; {words}: {shown}"));
+            if more > 0 {
+                text.push_str(&format!(" and {more} more"));
+            }
+        }
+    }
+    text
 }
 
 const NOT_TAKEN: &str = "no known-good snapshot could be taken";

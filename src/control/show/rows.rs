@@ -133,6 +133,7 @@ pub(in crate::control) fn approval(row: &Approval, one_person: bool) -> wire::Ap
         steps: steps(&row.bound.action),
         write_set: texts(&row.bound.write_set),
         roots: texts(&row.bound.roots),
+        puts_back: texts(&row.shows),
         created: row.created.to_text(),
         expires: wall_text(row.bound.expires_wall_ms),
         granted: row.granted.as_ref().map(Moment::to_text),

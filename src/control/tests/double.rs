@@ -227,6 +227,7 @@ pub(super) fn approval(risk: Risk, requester: Person) -> Approval {
         incident: None,
         checks: Vec::new(),
         reason: "asked for".to_owned(),
+        shows: Vec::new(),
         waits_for: None,
         heal: None,
         ended: None,
