@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tree::{Digest, TreePath};
+use crate::tree::diff::ACL;
+use crate::tree::{Digest, Meta, TreePath};
 
 /// One step. Paths are below the application's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +44,12 @@ pub enum Step {
     Put {
         path: TreePath,
         digest: Digest,
-        /// Permission bits of a file that is created; an existing file keeps its own.
+        /// Permission bits that the file gets, also where there is one with others: what was put back is as open as it
+        /// was, not as the ruin in its place.
         mode: u32,
+        /// Whose it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<Box<Owner>>,
     },
     /// Sets one key of an env file, keeping every other byte.
     EditKey {
@@ -74,6 +79,28 @@ pub enum Step {
 
 fn zero() -> Vec<i32> {
     vec![0]
+}
+
+/// Whose a file was, beside its permission bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    /// Its access list, in lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl: Option<String>,
+}
+
+impl Owner {
+    /// Out of what was recorded of a file.
+    pub fn of(meta: &Meta) -> Self {
+        Self {
+            uid: meta.uid,
+            gid: meta.gid,
+            acl: meta.xattrs.get(ACL).cloned(),
+        }
+    }
 }
 
 /// Permission bits to add or remove.

@@ -13,7 +13,7 @@ use healerd::model::check::Round;
 use healerd::model::id::IdMaker;
 use healerd::model::policy::Policy;
 use healerd::model::word::Status;
-use healerd::observe::{Asked, Starting};
+use healerd::observe::{Asked, Known, Starting};
 use healerd::protect::vault::{DirVault, Place};
 use healerd::record::store::SqliteStore;
 use healerd::seam::{Clock, Host, World};
@@ -196,7 +196,7 @@ pub(crate) async fn round(
     let wanted = |check: &Check| which.holds(check);
     let asked = Asked {
         starting: Starting::Allowed,
-        known: &BTreeMap::new(),
+        known: &Known::default(),
         timeout: Duration::from_secs(30),
     };
     let round = healerd::observe::round(world, app, stack, &wanted, &asked).await?;

@@ -383,6 +383,7 @@ impl StepSource {
                 path: path(),
                 digest: NO_DIGEST,
                 mode: PUT_MODE,
+                owner: None,
             },
             Self::EditKey { .. } => Step::EditKey {
                 path: path(),
@@ -472,6 +473,7 @@ impl StepSource {
                 path: tree_path(path, scope)?,
                 digest: NO_DIGEST,
                 mode: PUT_MODE,
+                owner: None,
             },
             Self::EditKey { path, key, value } => Step::EditKey {
                 path: tree_path(path, scope)?,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use healer_agent::protocol::{CheckFacts, Target, WriteKind};
-use healer_agent::step::Step;
+use healer_agent::step::{Owner, Step};
+use healer_agent::tree::{Meta, Stamp};
 
 use super::*;
 use crate::model::action::{Identity, RaiseHook};
@@ -717,15 +718,23 @@ fn known_good_content_is_filled_in_and_its_hook_is_kept() {
     assert_eq!(action.risk_after(&[]), Risk::Medium);
     assert_eq!(action.clone().with_known_good(&[]), Err(path.clone()));
     let digest = Digest::of(b"x");
+    let meta = Meta {
+        mode: 0o600,
+        uid: 1,
+        gid: 2,
+        mtime: Stamp { secs: 0, nanos: 0 },
+        xattrs: BTreeMap::new(),
+    };
     let filled = action
-        .with_known_good(&[(path.clone(), digest, 0o600)])
+        .with_known_good(&[(path.clone(), digest, meta.clone())])
         .unwrap();
     assert_eq!(
         filled.steps,
         [Step::Put {
             path,
             digest,
-            mode: 0o600
+            mode: 0o600,
+            owner: Some(Box::new(Owner::of(&meta))),
         }]
     );
 }

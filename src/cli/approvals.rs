@@ -8,6 +8,7 @@ use super::client::Client;
 use super::output::{CliError, Output, tell};
 use super::{ask, ids, table};
 use crate::control::wire::{Approval, ApproveRequest, ReasonRequest};
+use crate::telemetry::redact::escape;
 use std::fmt::Write as _;
 
 /// Lists them.
@@ -102,7 +103,7 @@ pub(super) fn list(approvals: &[Approval]) -> String {
             .iter()
             .map(|approval| approval.approval_id.as_str()),
     );
-    table::rows(
+    let mut text = table::rows(
         [
             "APPROVAL", "APP", "ACTION", "RISK", "STATE", "VOTES", "EXPIRES", "BY", "CHECKS",
         ],
@@ -121,7 +122,14 @@ pub(super) fn list(approvals: &[Approval]) -> String {
             ]
         }),
         "Nothing waits for approval.",
-    )
+    );
+    for approval in approvals {
+        for line in &approval.puts_back {
+            let id = ids::short(&approval.approval_id, length);
+            writeln!(text, "  {id} puts back: {}", escape(line)).ok();
+        }
+    }
+    text
 }
 
 /// All that the digest covers.
@@ -156,6 +164,7 @@ pub(super) fn preview(approval: &Approval) -> String {
     ]);
     text.push_str(&table::list("parameters", params));
     text.push_str(&table::list("steps", approval.steps.clone()));
+    text.push_str(&table::list("puts back", approval.puts_back.clone()));
     text.push_str(&table::list("may write", approval.write_set.clone()));
     text.push_str(&table::list("below", approval.roots.clone()));
     text.push_str(&table::list("evidence", evidence));

@@ -74,7 +74,10 @@ pub(super) fn list<'a>(apps: impl Iterator<Item = &'a ApplicationSummary>) -> St
                 app.application_id.clone(),
                 health(app),
                 app.healing_mode.to_string(),
-                app.circuit_breaker_state.to_string(),
+                match &app.circuit_breaker_forced {
+                    Some(forced) => format!("{} ({forced})", app.circuit_breaker_state),
+                    None => app.circuit_breaker_state.to_string(),
+                },
                 app.stack.clone(),
                 app.host.clone(),
                 app.looked.clone().unwrap_or_else(|| "never".to_owned()),

@@ -6,7 +6,7 @@ use super::args::{HostCommand, Reason};
 use super::client::Client;
 use super::output::{CliError, Output, code};
 use super::{ask, ids, table};
-use crate::control::wire::{Done, EnrolRequest, Host, HostFinding, HostKeyOffer, WhyRequest};
+use crate::control::wire::{Done, EnrolRequest, Host, HostFinding, HostKeyOffer, ReasonRequest};
 use crate::model::name::HostName;
 use crate::telemetry::redact::escape;
 
@@ -33,8 +33,8 @@ pub(super) async fn run(
         }) => enrol(client, json, host, fingerprint.as_deref(), *keep, why).await,
         Some(HostCommand::Forget { host, why }) => {
             let host: HostName = ids::name(host)?;
-            let request = WhyRequest {
-                reason: why.reason.clone(),
+            let request = ReasonRequest {
+                reason: ask::reason(why)?,
             };
             let done: Done = client
                 .delete(&format!("/hosts/{host}/key"), Some(&request))

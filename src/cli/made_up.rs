@@ -71,6 +71,7 @@ pub(super) fn apps() -> Vec<ApplicationSummary> {
         healing_mode: HealingMode::SemiAuto,
         mode_origin: "configured".to_owned(),
         circuit_breaker_state: BreakerState::Closed,
+        circuit_breaker_forced: None,
         bad: bad.iter().map(|name| (*name).to_owned()).collect(),
         incidents_open: bad.len() as u64,
         heals: Vec::new(),
@@ -167,6 +168,10 @@ pub(super) fn approval() -> Approval {
         steps: vec!["put .env from known-good".to_owned()],
         write_set: vec![".env".to_owned()],
         roots: vec!["/srv/shop".to_owned()],
+        puts_back: vec![
+            "from the known-good snapshot 01jd8a000000000000000000bb of 2026-11-23T03:00:00Z".to_owned(),
+            ".env: 310 bytes in place of 0 bytes, mode 0644 → 0640; comes back: APP_KEY DB_PASSWORD".to_owned(),
+        ],
         created: "2026-11-24T03:00:00Z".to_owned(),
         expires: "2026-11-25T03:00:00Z".to_owned(),
         granted: None,

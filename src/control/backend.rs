@@ -111,7 +111,7 @@ backend! {
         fn enrol_host(
             &self, host: &'a HostName, fingerprint: &'a str, keep: bool, why: Option<String>, person: &'a Person
         ) -> ();
-        fn forget_host(&self, host: &'a HostName, why: Option<String>, person: &'a Person) -> ();
+        fn forget_host(&self, host: &'a HostName, why: String, person: &'a Person) -> ();
         fn examine_host(&self, host: &'a HostName) -> Vec<Finding>;
         fn set_mode(&self, app: Option<AppName>, mode: HealingMode, reason: String, person: &'a Person) -> Vec<AppName>;
         fn clear_mode(&self, app: Option<AppName>, reason: String, person: &'a Person) -> ();

@@ -90,6 +90,7 @@ pub(super) fn summary(view: &AppView) -> wire::ApplicationSummary {
         healing_mode: view.mode,
         mode_origin: text(&view.mode_origin),
         circuit_breaker_state: view.breaker.circuit_breaker_state,
+        circuit_breaker_forced: view.breaker.forced.as_deref().map(text),
         bad: view
             .results
             .iter()

@@ -129,6 +129,9 @@ pub struct ApplicationSummary {
     /// `configured`, `configured for everything`, or who set the mode at run time, when, and why.
     pub mode_origin: String,
     pub circuit_breaker_state: BreakerState,
+    /// Whose word stands over the breaker's own state, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker_forced: Option<String>,
     /// Checks of the latest round that are WARN or FAIL.
     pub bad: Vec<String>,
     pub incidents_open: u64,

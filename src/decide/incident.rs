@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::check::{CheckResult, Round};
+use crate::model::host::NOT_TRIED;
 use crate::model::id::{HealId, IncidentId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::name::{AppName, CheckName};
@@ -26,6 +27,19 @@ pub const OTHER_MACHINE: &str = "it is another machine than the one that was ado
 
 /// How it begins when the records of the host belong to another daemon.
 pub const NOT_OURS: &str = "another daemon looks after it";
+
+/// Stands between what was found at first and why it cannot be seen now.
+const NOW: &str = "; now ";
+
+/// What a message says beside numbers and waits, which are others with every look.
+fn essence(message: &str) -> String {
+    let is_number = |character: char| character.is_ascii_digit() || character == '.';
+    message
+        .split(NOT_TRIED)
+        .next()
+        .unwrap_or_default()
+        .replace(is_number, "")
+}
 
 /// What could not be seen, carried from round to round beside the incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +151,15 @@ pub fn update(
             if machine == Machine::Adopted || !known {
                 update.close_unknown(|check| check.is_none());
             }
-            if let (Machine::Other(message), false) = (machine, known) {
-                update.open_unknown(app, None, message.to_owned(), now, new_id);
+            match (machine, known) {
+                (Machine::Other(message), false) => {
+                    update.open_unknown(app, None, message.to_owned(), now, new_id);
+                }
+                // It can be seen again, and is the other one still.
+                (Machine::Other(message), true) => {
+                    update.tell_again(|check| check.is_none(), |_| message.to_owned());
+                }
+                (Machine::Adopted | Machine::Unknown, _) => {}
             }
             for result in &round.results {
                 update.result(app, result, now, timing, new_id);
@@ -172,7 +193,7 @@ impl Update {
         match known {
             // A host that was away and is in doubt now is news of another kind.
             Some(false) if at_once.is_some() => self.close_unknown(|check| check.is_none()),
-            Some(_) => return,
+            Some(_) => return self.still_unseen(reason, at_once),
             None => {}
         }
         let message = if let Some(words) = at_once {
@@ -183,6 +204,49 @@ impl Update {
             return;
         };
         self.open_unknown(app, None, message, now, new_id);
+    }
+
+    /// It goes on, and its cause may have become another one. What was in doubt stays so until the right one answers:
+    /// there the cause of now stands behind what was found then.
+    fn still_unseen(&mut self, reason: &str, at_once: Option<&'static str>) {
+        let rounds = self.blind.rounds;
+        self.tell_again(
+            |check| check.is_none(),
+            |message| {
+                let was_at_once = [IN_DOUBT, OTHER_MACHINE, NOT_OURS]
+                    .iter()
+                    .any(|words| message.starts_with(words));
+                match at_once {
+                    Some(words) => format!("{words}: {reason}"),
+                    None if was_at_once => {
+                        let first = message.split(NOW).next().unwrap_or_default();
+                        format!("{first}{NOW}{reason}")
+                    }
+                    None => format!("not seen for {rounds} rounds: {reason}"),
+                }
+            },
+        );
+    }
+
+    /// Gives an open incident about something unknown the words of now, where they are others.
+    fn tell_again(
+        &mut self,
+        about: impl Fn(Option<&CheckName>) -> bool,
+        words: impl Fn(&str) -> String,
+    ) {
+        for incident in &mut self.incidents {
+            if incident.kind != IncidentKind::Unknown
+                || incident.state == IncidentState::Closed
+                || !about(incident.check.as_ref())
+            {
+                continue;
+            }
+            let message = words(&incident.message);
+            if essence(&message) != essence(&incident.message) {
+                incident.message = message;
+                self.changes.push(IncidentChange::Changed(incident.id));
+            }
+        }
     }
 
     /// The incident of the host itself.
@@ -233,7 +297,10 @@ impl Update {
         let is_known = self.incidents.iter().any(|incident| {
             incident.kind == IncidentKind::Unknown && incident.check.as_ref() == Some(&result.check)
         });
-        if now.is_past(&since, timing.unknown_after) && !is_known {
+        if is_known {
+            let of_this = |check: Option<&CheckName>| check == Some(&result.check);
+            self.tell_again(of_this, |_| result.message.clone());
+        } else if now.is_past(&since, timing.unknown_after) {
             self.open_unknown(
                 app,
                 Some(result.check.clone()),

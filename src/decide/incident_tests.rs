@@ -11,6 +11,8 @@ struct Course {
     timing: Timing,
     /// Which one answers.
     machine: Machine<'static>,
+    /// Why it cannot be seen.
+    cause: (&'static str, Option<&'static str>),
 }
 
 impl Course {
@@ -21,6 +23,7 @@ impl Course {
             ids: 0,
             timing: Timing::default(),
             machine: Machine::Adopted,
+            cause: ("refused", None),
         }
     }
 
@@ -72,8 +75,8 @@ impl Course {
                     machine: self.machine,
                 },
                 None => Seen::Unseen {
-                    reason: "refused",
-                    at_once: None,
+                    reason: self.cause.0,
+                    at_once: self.cause.1,
                 },
             },
             &now,
@@ -237,6 +240,45 @@ fn unknown_is_told_once_and_closed_when_seen() {
 }
 
 #[test]
+fn what_is_told_of_an_unseen_host_is_its_present_cause() {
+    let mut course = Course::new();
+    for _ in 0..3 {
+        course.see(60, None);
+    }
+    let id = course.first().id;
+    assert_eq!(course.first().message, "not seen for 3 rounds: refused");
+    for (cause, message, said) in [
+        // Waiting is the same cause, however long it still lasts.
+        (
+            "refused; not tried again for 30 s",
+            "not seen for 3 rounds: refused",
+            0,
+        ),
+        ("no route", "not seen for 5 rounds: no route", 1),
+        ("no route", "not seen for 5 rounds: no route", 0),
+    ] {
+        course.cause = (cause, None);
+        assert_eq!(course.see(60, None).len(), said, "{cause}");
+        assert_eq!(course.first().message, message);
+        assert_eq!(course.first().id, id, "it is the same incident");
+    }
+    // Another key is another matter, and stays one while nobody answers.
+    course.cause = ("another key", Some(IN_DOUBT));
+    course.see(60, None);
+    let doubt = format!("{IN_DOUBT}: another key");
+    let last = |course: &Course| course.state.incidents.last().unwrap().message.clone();
+    assert_eq!(last(&course), doubt);
+    for cause in ["no route", "refused"] {
+        course.cause = (cause, None);
+        course.see(60, None);
+        assert_eq!(last(&course), format!("{doubt}; now {cause}"));
+    }
+    course.cause = ("another key", Some(IN_DOUBT));
+    course.see(60, None);
+    assert_eq!(last(&course), doubt);
+}
+
+#[test]
 fn error_that_ends_in_between_starts_anew() {
     let mut course = Course::new();
     course.see(0, DARK);
@@ -253,9 +295,18 @@ fn another_machine_is_told_at_once_and_its_looks_still_count() {
     course.machine = Machine::Other(OTHER_MACHINE);
     assert_eq!(course.see(60, BAD), ["opened 1", "opened 2"]);
     assert_eq!(course.see(60, BAD), [""; 0]);
-    assert_eq!(course.see(60, None), [""; 0], "away, and told of already");
+    assert_eq!(
+        course.see(60, None),
+        ["changed 1"],
+        "away, and told of already"
+    );
+    assert_eq!(
+        course.first().message,
+        format!("{OTHER_MACHINE}; now refused")
+    );
     assert_eq!(course.see(600, None), [""; 0]);
-    assert_eq!(course.see(60, BAD), [""; 0]);
+    assert_eq!(course.see(60, BAD), ["changed 1"]);
+    assert_eq!(course.first().message, OTHER_MACHINE);
     course.machine = Machine::Adopted;
     assert_eq!(course.see(60, BAD), ["closed 1"]);
 

@@ -10,7 +10,7 @@ use crate::model::approval::{Approval, ApprovalState};
 use crate::model::breaker::{BreakerState, Failure};
 use crate::model::counted;
 use crate::model::heal::{AbortCause, Heal, HealState, Origin, UndoReason};
-use crate::model::id::{ApprovalId, BackupId, HealId, HoldId};
+use crate::model::id::{ApprovalId, HealId, HoldId};
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
 use crate::model::ledger::{Bar, Lease};
 use crate::model::reason::GuardName;
@@ -46,9 +46,10 @@ pub(super) fn settle(
             changes
         }
         HealState::Acting { .. } => intent(desk, after, changes.write(take(&host_lease)), now),
-        HealState::Settling { .. } | HealState::Rechecking { .. } => {
-            changes.write(give(&host_lease))
+        HealState::Settling { .. } => {
+            disown_cures(desk, after.id, changes.write(give(&host_lease)))
         }
+        HealState::Rechecking { .. } => changes.write(give(&host_lease)),
         HealState::Soaking { .. } => {
             // While the app is still down, the next remedy need not wait for the soak of this one.
             let down = desk.look.as_ref().is_some_and(|look| {
@@ -82,9 +83,6 @@ pub(super) fn settle(
 
 /// The intent: the trial is confirmed, the approval used, the try counted.
 fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Changes {
-    if let Origin::Rollback { backup, .. } = heal.origin {
-        changes = disown_cures(desk, backup, changes);
-    }
     if heal.trial
         && let Some(breaker) = breaker::confirm_trial(&desk.breaker, heal.id)
     {
@@ -118,18 +116,20 @@ fn intent(desk: &Desk, heal: &Heal, mut changes: Changes, now: &Moment) -> Chang
     changes
 }
 
-/// A person goes back behind cures: should their symptoms return, no cure has failed, and what cured is not tried again
-/// by itself.
-fn disown_cures(desk: &Desk, backup: BackupId, mut changes: Changes) -> Changes {
-    let Some(breaker) = breaker::disown(&desk.breaker, backup.wall_ms()) else {
+/// A person has gone back behind cures: should their symptoms return, no cure has failed, and what cured is not tried
+/// again by itself.
+fn disown_cures(desk: &Desk, rollback: HealId, mut changes: Changes) -> Changes {
+    let Some(heals) = desk.disowned.get(&rollback) else {
         return changes;
     };
-    let stands = |heal: &HealId| breaker.cures.iter().any(|cure| cure.heal == *heal);
     let disowned = desk
         .incidents
         .iter()
         .filter(|incident| incident.state == IncidentState::Watching)
-        .filter(|incident| incident.cured_by.as_ref().is_some_and(|heal| !stands(heal)));
+        .filter(|incident| {
+            let cured_by = incident.cured_by.as_ref();
+            cured_by.is_some_and(|heal| heals.contains(heal))
+        });
     for incident in disowned {
         changes = changes.write(Write::Incident {
             incident: Box::new(Incident {
@@ -139,10 +139,13 @@ fn disown_cures(desk: &Desk, backup: BackupId, mut changes: Changes) -> Changes 
             note: "a person takes the cure back".to_owned(),
         });
     }
-    changes.write(Write::Breaker {
-        breaker: Box::new(breaker),
-        transitions: Vec::new(),
-    })
+    match breaker::disown(&desk.breaker, heals) {
+        Some(breaker) => changes.write(Write::Breaker {
+            breaker: Box::new(breaker),
+            transitions: Vec::new(),
+        }),
+        None => changes,
+    }
 }
 
 fn incidents<'a>(desk: &'a Desk, heal: &'a Heal) -> impl Iterator<Item = &'a Incident> {

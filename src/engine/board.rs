@@ -30,8 +30,10 @@ pub(super) fn publish(handle: &Handle, desk: &Desk) {
         count(Status::is_bad),
         count(|status| status == Status::Error),
     );
-    desk.metrics
-        .set_app_breaker_open(&desk.app.name, desk.breaker.state == BreakerState::Open);
+    desk.metrics.set_app_breaker_open(
+        &desk.app.name,
+        view.breaker.circuit_breaker_state == BreakerState::Open,
+    );
     handle
         .board
         .write()

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use healer_agent::probe::known::KnownSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -28,6 +27,7 @@ use crate::model::plan::Plan;
 use crate::model::stop::Mute;
 use crate::model::time::Moment;
 use crate::model::word::{HealingMode, Status};
+use crate::observe::Known;
 use crate::seam::notify::Notice;
 use crate::seam::{Changes, Login, StoreError, World, Write};
 use crate::telemetry::metrics::{Metrics, Success, Trigger};
@@ -140,10 +140,14 @@ pub struct Desk {
     /// Heals found after an absence longer than a verdict may take while only the witness could say what became of
     /// them, and when they were found.
     pub found_late: BTreeMap<HealId, Moment>,
+    /// Cures behind which a rollback has gone back, by that rollback.
+    pub disowned: BTreeMap<HealId, BTreeSet<HealId>>,
     /// Heals that this process has started or settled, as opposed to found in the store.
     pub started_here: Vec<HealId>,
-    /// What its files said, for checks that compare with it.
-    pub known_settings: Option<(BackupId, BTreeMap<String, KnownSettings>)>,
+    /// What it holds, for checks that compare with it.
+    pub known: Option<(BackupId, Known)>,
+    /// What was last said of a matter that comes up with every look: it is said once, and again when it is another.
+    pub said: BTreeMap<&'static str, String>,
     /// A snapshot of something else than the known-good one, and when it was first seen.
     pub known_good_seen: Option<(BackupManifest, Moment)>,
     /// When checks with a period of their own were last asked.
@@ -171,6 +175,12 @@ impl Desk {
     /// The app's agent.
     pub(super) fn login(&self) -> Login {
         Login::of_app(&self.app)
+    }
+
+    /// Is that news about this matter?
+    pub(super) fn says_anew(&mut self, matter: &'static str, reason: &str) -> bool {
+        let last = self.said.insert(matter, reason.to_owned());
+        last.as_deref() != Some(reason)
     }
 
     /// For breaker steps.

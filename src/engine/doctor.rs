@@ -13,7 +13,9 @@ use serde_json::json;
 use super::handle::{Handle, OpError};
 use crate::model::Fact;
 use crate::model::action::Identity;
-use crate::model::host::{ALLOW_FILE, Finding, Found, RemoteHost, SshSettings, UserIds, UserName};
+use crate::model::host::{
+    ALLOW_FILE, Finding, Found, LOGIN_REFUSED, RemoteHost, SshSettings, UserIds, UserName,
+};
 use crate::model::name::HostName;
 use crate::seam::{Call, Host, HostError, Lane, Login, Remotes};
 
@@ -80,7 +82,11 @@ impl Handle {
             }
             Err(error) => {
                 let mut wrong = finding("login", Found::Wrong, error.to_string());
-                wrong.lines = forced_command_line(&remotes.public_keys(settings));
+                wrong.lines = lines_that_help(
+                    &error,
+                    settings.forced_command,
+                    &remotes.public_keys(settings),
+                );
                 list.push(wrong);
                 return list;
             }
@@ -341,6 +347,24 @@ fn is_empty(fact: &Fact) -> bool {
     matches!(fact, Fact::List(list) if list.is_empty())
 }
 
+/// What is to be added where the login did not do: only where it was our key that was not taken, or where the host is to
+/// start the agent by itself and did not.
+fn lines_that_help(error: &HostError, forced_command: bool, keys: &[String]) -> String {
+    let is_doubt = matches!(
+        error,
+        HostError::Untrusted { .. } | HostError::NotOurs { .. }
+    );
+    if is_doubt {
+        String::new()
+    } else if forced_command {
+        forced_command_line(keys)
+    } else if error.to_string().contains(LOGIN_REFUSED) {
+        format!("# ~/.ssh/authorized_keys there\n{}\n", keys.join("\n"))
+    } else {
+        String::new()
+    }
+}
+
 /// The lines for `~/.ssh/authorized_keys` that let our key start the agent, and nothing else.
 fn forced_command_line(keys: &[String]) -> String {
     let mut lines = "# once, as this user: mkdir -p ~/.local/state\n".to_owned();
@@ -352,4 +376,43 @@ fn forced_command_line(keys: &[String]) -> String {
         lines.push('\n');
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_printed_only_where_they_help() {
+        let host: HostName = "web1".parse().unwrap();
+        let unreachable = |reason: &str| HostError::Unreachable {
+            host: host.clone(),
+            reason: reason.to_owned(),
+        };
+        let refused = unreachable(&format!("shop@web1:22{LOGIN_REFUSED}no key fits"));
+        let broken = unreachable("shop@web1:22: the agent ended with 1");
+        let doubt = HostError::Untrusted {
+            host: host.clone(),
+            reason: "another key".to_owned(),
+        };
+        let keys = ["ssh-ed25519 AAAA healerd".to_owned()];
+        for (case, error, forced, words) in [
+            (
+                "a key",
+                &refused,
+                false,
+                Some("authorized_keys there\nssh-ed25519 AAAA"),
+            ),
+            ("a forced key", &refused, true, Some("restrict,command=")),
+            ("a forced agent", &broken, true, Some("restrict,command=")),
+            ("an agent", &broken, false, None),
+            ("another machine", &doubt, true, None),
+        ] {
+            let lines = lines_that_help(error, forced, &keys);
+            match words {
+                Some(words) => assert!(lines.contains(words), "{case}: {lines}"),
+                None => assert_eq!(lines, "", "{case}"),
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::desk::{Desk, EngineError};
+use super::gate;
 use crate::act;
 use crate::model::heal::{Heal, HealState};
 use crate::model::id::BackupId;
@@ -61,6 +62,14 @@ pub(super) async fn settled(desk: &mut Desk) -> Result<(), EngineError> {
         .filter(|heal| !desk.forgotten.contains(&heal.id))
         .take(RECORDS_MAX)
         .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // Their records are on the machine that was adopted.
+    if let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await {
+        tracing::debug!(app = %desk.app.name, %reason, "no record is dropped");
+        return Ok(());
+    }
     for heal in gone {
         let login = Login::of_action(&desk.app, heal.action.identity);
         if act::forget(&desk.world, heal.id, &desk.app, login, true).await {

@@ -1,6 +1,9 @@
 //! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
 
+use std::collections::BTreeMap;
+
 use healer_agent::protocol::{WriteKind, WriteMember};
+use healer_agent::tree::{Content, EntryState, Meta};
 use serde_json::json;
 
 use super::desk::{Desk, EngineError};
@@ -10,7 +13,9 @@ use crate::model::action::{RaiseHook, ResolvedAction};
 use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::BackupId;
 use crate::model::{Digest, Pattern, TreePath};
-use crate::protect::{self, ProtectError, VerifiedBackup};
+use crate::observe::Known;
+use crate::protect::known_good::KeyChange;
+use crate::protect::{self, FileBeside, ProtectError, VerifiedBackup};
 use crate::seam::{Login, Write};
 
 /// Names the contents of an action's `put` steps from the newest known-good snapshot, and raises its risk where a
@@ -31,20 +36,20 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
         .manifest(id)
         .await
         .map_err(|error| error.to_string())?;
-    let files: Vec<(TreePath, Digest, u32)> = action
+    let files: Vec<(TreePath, Digest, Meta)> = action
         .known_good
         .iter()
         .filter_map(|path| {
             let entry = manifest.members.get(path)?.as_ref()?;
             match entry.content {
-                healer_agent::tree::Content::File {
+                Content::File {
                     digest: Some(digest),
                     ..
-                } => Some((path.clone(), digest, entry.meta.mode)),
-                healer_agent::tree::Content::File { digest: None, .. }
-                | healer_agent::tree::Content::Directory
-                | healer_agent::tree::Content::Link { .. }
-                | healer_agent::tree::Content::Other => None,
+                } => Some((path.clone(), digest, entry.meta.clone())),
+                Content::File { digest: None, .. }
+                | Content::Directory
+                | Content::Link { .. }
+                | Content::Other => None,
             }
         })
         .collect();
@@ -68,6 +73,81 @@ pub(super) async fn fill(desk: &Desk, action: ResolvedAction) -> Result<Resolved
     let risk = action.risk_after(hooks);
     Ok(ResolvedAction { risk, ..action })
 }
+
+/// What an action would put back, for whoever is to approve it: from which snapshot, and file by file what would be
+/// another one.
+pub(super) async fn shows(desk: &Desk, action: &ResolvedAction) -> Vec<String> {
+    let (Some(id), false) = (desk.known_good, action.known_good.is_empty()) else {
+        return Vec::new();
+    };
+    let login = Login::of_app(&desk.app);
+    let beside = async {
+        let known = desk.world.vault.manifest(id).await?;
+        let paths = &action.known_good;
+        let files =
+            protect::beside_known_good(&desk.world, &desk.app, login, &known, paths).await?;
+        Ok::<_, ProtectError>((known.taken.to_text(), files))
+    };
+    match Box::pin(beside).await {
+        Ok((taken, files)) => {
+            let first = format!("from the known-good snapshot {id} of {taken}");
+            std::iter::once(first)
+                .chain(files.iter().map(beside_text))
+                .collect()
+        }
+        Err(error) => vec![format!("from the known-good snapshot {id}; {error}")],
+    }
+}
+
+/// The most keys that are named.
+const KEYS_MAX: usize = 40;
+
+fn beside_text(file: &FileBeside) -> String {
+    let size = |entry: &EntryState| match entry.content {
+        Content::File { size, .. } => format!("{size} bytes"),
+        Content::Directory | Content::Link { .. } | Content::Other => "no file".to_owned(),
+    };
+    let known = &file.known;
+    let mut text = format!("{}: {}", file.path, size(known));
+    match &file.present {
+        None => text.push_str(&format!(
+            ", mode {:04o}, owner {}:{}; it is missing now",
+            known.meta.mode, known.meta.uid, known.meta.gid
+        )),
+        Some(now) => {
+            text.push_str(&format!(" in place of {}", size(now)));
+            let owner = |entry: &EntryState| (entry.meta.uid, entry.meta.gid);
+            if now.meta.mode != known.meta.mode {
+                let (from, to) = (now.meta.mode, known.meta.mode);
+                text.push_str(&format!(", mode {from:04o} → {to:04o}"));
+            }
+            if owner(now) != owner(known) {
+                let ((uid, gid), (to_uid, to_gid)) = (owner(now), owner(known));
+                text.push_str(&format!(", owner {uid}:{gid} → {to_uid}:{to_gid}"));
+            }
+        }
+    }
+    for (change, words) in [
+        (KeyChange::Added, "comes back"),
+        (KeyChange::Changed, "gets another value"),
+        (KeyChange::Removed, "goes"),
+    ] {
+        let keys = file.keys.iter().filter(|(_, is)| *is == change);
+        let names: Vec<&str> = keys.map(|(key, _)| key.as_str()).collect();
+        if !names.is_empty() {
+            let more = names.len().saturating_sub(KEYS_MAX);
+            let shown = names[..names.len() - more].join(" ");
+            text.push_str(&format!("; {words}: {shown}"));
+            if more > 0 {
+                text.push_str(&format!(" and {more} more"));
+            }
+        }
+    }
+    text
+}
+
+const NOT_TAKEN: &str = "no known-good snapshot could be taken";
+const NOT_GOOD: &str = "a file does not become known-good";
 
 /// Takes a snapshot when the app is adopted healthy, and after a change once it has been healthy for long enough.
 pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
@@ -113,7 +193,10 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         Ok(Some(backup)) => backup,
         Ok(None) => return Ok(()),
         Err(error) => {
-            tracing::warn!(app = %desk.app.name, reason = %error, "no known-good snapshot could be taken");
+            let reason = error.to_string();
+            if desk.says_anew(NOT_TAKEN, &reason) {
+                tracing::warn!(app = %desk.app.name, %reason, "{NOT_TAKEN}");
+            }
             return Ok(());
         }
     };
@@ -145,6 +228,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
         );
     desk.commit(changes).await?;
     desk.known_good = Some(id);
+    desk.said.remove(NOT_TAKEN);
     tracing::info!(app = %desk.app.name, backup = %id, "known-good snapshot taken");
     Ok(())
 }
@@ -152,7 +236,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
 /// A snapshot in which every file is one. A ruined file leaves the one before in its place; where there is none before,
 /// it is left out, so that the others can be put back at least.
 async fn sound_snapshot(
-    desk: &Desk,
+    desk: &mut Desk,
     known: Option<&BackupManifest>,
     mut members: Vec<WriteMember>,
 ) -> Result<Option<VerifiedBackup>, ProtectError> {
@@ -179,10 +263,10 @@ async fn sound_snapshot(
         }
         discard(desk, backup.id()).await;
         let names: Vec<String> = ruined.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            app = %desk.app.name, reason = %format!("emptied or damaged: {}", names.join(", ")),
-            "a file does not become known-good"
-        );
+        let reason = format!("emptied or damaged: {}", names.join(", "));
+        if desk.says_anew(NOT_GOOD, &reason) {
+            tracing::warn!(app = %desk.app.name, %reason, "{NOT_GOOD}");
+        }
         if known.is_some() {
             return Ok(None);
         }
@@ -191,31 +275,66 @@ async fn sound_snapshot(
     Ok(None)
 }
 
-/// What the snapshot's files said, as digests, where a check compares the present with it. Read once per snapshot. What
-/// cannot be read is not compared, and tried again with the next look.
+/// What the snapshot holds, and what its files said where a check compares the present with it. Read once per snapshot.
+/// What cannot be read is not compared, and tried again with the next look.
 pub(super) async fn settings(desk: &mut Desk) {
     let Some(id) = desk.known_good else {
         return;
     };
     let is_known = desk
-        .known_settings
+        .known
         .as_ref()
-        .is_some_and(|(known, _)| *known == id);
+        .is_some_and(|(known, is)| *known == id && !matches!(is.files, Some(Err(_))));
+    if is_known {
+        return;
+    }
     let compares = desk
         .stack
         .checks
         .iter()
         .any(Check::compares_with_known_good);
-    if is_known || !compares {
-        return;
-    }
-    match protect::known_settings(&desk.world, id).await {
-        Ok(known) => desk.known_settings = Some((id, known)),
-        Err(error) => {
-            desk.known_settings = None;
-            tracing::warn!(app = %desk.app.name, reason = %error, "the known-good snapshot could not be read");
+    let known = match read(desk, id, compares).await {
+        Ok(known) => {
+            desk.said.remove(UNREADABLE);
+            known
         }
-    }
+        Err(error) => {
+            let reason = error.to_string();
+            if desk.says_anew(UNREADABLE, &reason) {
+                tracing::warn!(app = %desk.app.name, %reason, "{UNREADABLE}");
+            }
+            Known {
+                files: Some(Err(format!("{UNREADABLE}: {reason}"))),
+                ..Known::default()
+            }
+        }
+    };
+    desk.known = Some((id, known));
+}
+
+const UNREADABLE: &str = "the known-good snapshot could not be read";
+
+async fn read(desk: &Desk, id: BackupId, compares: bool) -> Result<Known, ProtectError> {
+    let manifest = desk.world.vault.manifest(id).await?;
+    let is_file = |entry: &Option<EntryState>| {
+        let content = entry.as_ref().map(|entry| &entry.content);
+        matches!(content, Some(Content::File { .. }))
+    };
+    let files = manifest
+        .members
+        .iter()
+        .filter(|(_, entry)| is_file(entry))
+        .map(|(path, _)| path.to_string())
+        .collect();
+    let settings = if compares {
+        protect::known_settings(&desk.world, id).await?
+    } else {
+        BTreeMap::new()
+    };
+    Ok(Known {
+        files: Some(Ok((manifest.taken.to_text(), files))),
+        settings,
+    })
 }
 
 /// A snapshot that nobody needs.

@@ -64,7 +64,9 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
     let over = desk
         .heal(id)
         .is_none_or(|heal| heal.state.is_end() || heal.state.course().is_some());
-    if staged && over && desk.cleared.insert(id) {
+    let clears = staged && over && !desk.cleared.contains(&id);
+    if clears && Box::pin(gate::elsewhere(desk, false)).await.is_none() {
+        desk.cleared.insert(id);
         act::forget(&desk.world, id, &desk.app, login, false).await;
     }
     Ok(wake)

@@ -1,6 +1,6 @@
 //! Which checks a round asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::desk::Desk;
 use super::{gate, known_good};
@@ -12,7 +12,7 @@ use crate::model::heal::{Heal, Origin};
 use crate::model::incident::IncidentState;
 use crate::model::name::{CheckName, HostName};
 use crate::model::word::HealingMode;
-use crate::observe::{self, Asked, ObserveError, Starting};
+use crate::observe::{self, Asked, Known, ObserveError, Starting};
 use crate::seam::HostError;
 use crate::telemetry::metrics::Success;
 use crate::telemetry::redact;
@@ -179,13 +179,10 @@ async fn make(
     };
     let choice = |check: &Check| asked.contains(&check.name);
     known_good::settings(desk).await;
-    let none = BTreeMap::new();
+    let none = Known::default();
     let asked_with = Asked {
         starting,
-        known: desk
-            .known_settings
-            .as_ref()
-            .map_or(&none, |(_, known)| known),
+        known: desk.known.as_ref().map_or(&none, |(_, known)| known),
         timeout,
     };
     let round = observe::round(&desk.world, &desk.app, &desk.stack, &choice, &asked_with).await;

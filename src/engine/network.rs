@@ -437,7 +437,7 @@ impl Handle {
     pub async fn forget_host(
         &self,
         host: &HostName,
-        why: Option<String>,
+        why: String,
         person: &Person,
     ) -> Result<(), OpError> {
         let before = self.shared.enrolled().remove(host).unwrap_or_default();

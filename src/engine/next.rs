@@ -9,10 +9,12 @@ use std::time::Duration;
 use super::admit;
 use super::desk::Desk;
 use super::proposals;
+use crate::decide::incident::{IN_DOUBT, OTHER_MACHINE};
 use crate::model::approval::{Approval, ApprovalState};
+use crate::model::host::NOT_TRIED;
 use crate::model::id::IncidentId;
 use crate::model::incident::{Incident, IncidentKind, IncidentState};
-use crate::model::name::{ActionName, CheckName};
+use crate::model::name::{ActionName, CheckName, HostName};
 use crate::model::plan::PlanItem;
 use crate::model::time::Moment;
 use crate::model::word::{Risk, Status};
@@ -67,10 +69,7 @@ fn open(desk: &Desk, incident: &Incident, now: &Moment) -> Option<String> {
     match incident.kind {
         IncidentKind::Symptom => {}
         IncidentKind::Unknown => {
-            return Some(format!(
-                "looked at again at {}; nothing is done about what is not known, and `healerctl checks {app}` says why it is not",
-                desk.due.to_text()
-            ));
+            return Some(unknown(desk, incident));
         }
         IncidentKind::Request => return None,
     }
@@ -109,6 +108,41 @@ fn open(desk: &Desk, incident: &Incident, now: &Moment) -> Option<String> {
         Some(fix) => format!("only observed, {}; by hand: {fix}", cannot.reason),
         None => format!("only observed, {}", cannot.reason),
     })
+}
+
+/// Nothing is done about what is not known; a person can find out what is the matter.
+fn unknown(desk: &Desk, incident: &Incident) -> String {
+    let (app, host) = (&desk.app.name, &desk.app.host);
+    let due = desk.due.to_text();
+    if incident.check.is_some() {
+        return format!(
+            "looked at again at {due}; nothing is done about what is not known, and `healerctl checks {app}` says why it is not"
+        );
+    }
+    let message = incident.message.as_str();
+    let command = if message.starts_with(OTHER_MACHINE) {
+        format!("`healerctl adopt {host}`, if it is to be looked after")
+    } else if message.starts_with(IN_DOUBT) {
+        format!(
+            "`healerctl host enrol {host}`, once its key was compared on the host's own console"
+        )
+    } else if *host == HostName::local() {
+        format!("`healerctl checks {app}` says why it is not seen")
+    } else {
+        format!("`healerctl host doctor {host}` tries each step now and says which one fails")
+    };
+    let waits = desk
+        .unseen_reason
+        .as_ref()
+        .is_some_and(|reason| reason.contains(NOT_TRIED));
+    let when = if waits {
+        format!(
+            "the host is left alone for a while, and tried again by the first look after that (looks go on, the next at {due})"
+        )
+    } else {
+        format!("looked at again at {due}")
+    };
+    format!("{when}; {command}")
 }
 
 const fn length(ms: u64) -> Duration {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::admit;
 use super::desk::{Desk, EngineError};
+use super::{admit, known_good};
 use crate::catalogue::action::RaiseWhen;
 use crate::guard::approval::execution_expired;
 use crate::model::action::ResolvedAction;
@@ -154,6 +154,7 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
     else {
         return Ok(None);
     };
+    let shows = known_good::shows(desk, &wish.action).await;
     let now = desk.now();
     let within = match wish.action.risk {
         Risk::Critical => policy.decide_within_critical,
@@ -192,6 +193,7 @@ pub(super) async fn create(desk: &mut Desk, wish: Wish) -> Result<Option<Approva
         incident: Some(wish.incident),
         checks: wish.checks,
         reason: wish.reason,
+        shows,
         waits_for: None,
         heal: None,
         ended: None,

@@ -1,9 +1,11 @@
 //! A person's rollback: the preview that is confirmed, the heal that carries it out, and the way back from it.
 
+use std::collections::BTreeSet;
+
 use healer_agent::protocol::{WriteKind, WriteMember};
 use healer_agent::tree::{Effect, Manifest};
 
-use super::desk::Desk;
+use super::desk::{Desk, EngineError};
 use super::handle::{OpError, OpErrorKind, RollbackRequest, store_error, unknown};
 use crate::act;
 use crate::model::action::{Identity, ResolvedAction};
@@ -314,6 +316,44 @@ pub(super) async fn way_back(desk: &Desk, heal: &Heal) -> Result<(HealId, UndoPl
     };
     let plan = undo::rollback_plan(&saved, &after, &[], true, &wanted).plan;
     carried_out_by(desk, heal, target, plan).await
+}
+
+/// The cures that a rollback which is done went back behind: that of the heal whose backup it was, and those since then
+/// of the same checks, or that wrote what was put back.
+pub(super) async fn cures_behind(
+    desk: &Desk,
+    rollback: &Heal,
+    done: &UndoPlan,
+) -> Result<BTreeSet<HealId>, EngineError> {
+    let Origin::Rollback { backup, .. } = &rollback.origin else {
+        return Ok(BTreeSet::new());
+    };
+    let store = &desk.world.store;
+    // A manifest that cannot be read now names no heal; its paths still count.
+    let of = manifest(desk, *backup).await.ok().and_then(|of| of.heal);
+    let checks = match of {
+        Some(id) => store.heal(id).await?.map(|heal| heal.checks),
+        None => None,
+    }
+    .unwrap_or_default();
+    let mut behind = BTreeSet::new();
+    for cure in &desk.breaker.cures {
+        if cure.at.wall_ms < backup.wall_ms() {
+            continue;
+        }
+        let Some(heal) = store.heal(cure.heal).await? else {
+            continue;
+        };
+        let is_same = heal.checks.iter().any(|check| checks.contains(check));
+        let wrote = |path: &TreePath| {
+            let mut members = heal.action.writes.iter();
+            members.any(|member| member.pattern.matches(path))
+        };
+        if Some(heal.id) == of || is_same || done.items.iter().any(|item| wrote(&item.path)) {
+            behind.insert(heal.id);
+        }
+    }
+    Ok(behind)
 }
 
 async fn manifest(desk: &Desk, id: BackupId) -> Result<BackupManifest, String> {

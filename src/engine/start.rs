@@ -15,10 +15,12 @@ use super::life::{
 use super::look::Which;
 use crate::act::{self, Started};
 use crate::guard::freshness::FRESH;
+use crate::model::check::Round;
 use crate::model::heal::{Event, Heal, Origin};
 use crate::model::id::BackupId;
 use crate::model::incident::IncidentKind;
 use crate::model::reason::{Denied, GuardName};
+use crate::model::time::Moment;
 use crate::model::word::Status;
 use crate::protect::{self, ProtectError, VerifiedBackup};
 use crate::record::intent::{Protection, intend};
@@ -178,6 +180,12 @@ pub(super) async fn start(
         .filter_map(healer_agent::step::Step::staged)
         .collect();
     let login = Login::of_action(&desk.app, heal.action.identity);
+    // Even to bring a content there is to write: that other machine's guards say no before it, and not after.
+    if !contents.is_empty()
+        && let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await
+    {
+        return not_there(desk, &heal, round, seen, &reason).await;
+    }
     if let Err(error) = protect::stage(&desk.world, &desk.app, login, heal.id, &contents).await {
         let message = format!("a content could not be brought to the target: {error}");
         return target_changed(desk, &heal, message).await;
@@ -262,6 +270,22 @@ pub(super) async fn start(
             step(desk, &acting, Event::OutcomeUnknown, reason).await?;
             Ok(Wake::Now)
         }
+    }
+}
+
+/// The guards say why nothing starts there; should they not, the next start looks again.
+async fn not_there(
+    desk: &mut Desk,
+    heal: &Heal,
+    round: Round,
+    seen: Moment,
+    reason: &str,
+) -> Result<Wake, EngineError> {
+    let facts = gate::Facts::gather(desk, heal, round, seen).await;
+    let rows = desk.world.store.guard_rows(&heal.app, &heal.host).await?;
+    match facts.ask(&rows) {
+        Err(denied) => denied_at_start(desk, heal, denied).await,
+        Ok(_) => Ok(wait_for(desk, heal, reason)),
     }
 }
 

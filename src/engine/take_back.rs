@@ -131,6 +131,10 @@ pub(super) async fn carry_out_rollback(desk: &mut Desk, heal: Heal) -> Result<Wa
                     report.failed.join("; ")
                 ))
             };
+            if outcome == Outcome::Done {
+                let heals = super::rollback::cures_behind(desk, &heal, &plan).await?;
+                desk.disowned.insert(heal.id, heals);
+            }
             let message = format!(
                 "{} put back, {} kept",
                 counted(report.restored, "path"),

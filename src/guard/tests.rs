@@ -224,6 +224,7 @@ impl Case {
             incident: Some(self.incident.id),
             checks: self.checks.clone(),
             reason: "declared".to_owned(),
+            shows: Vec::new(),
             waits_for: None,
             heal: None,
             ended: None,

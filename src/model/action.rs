@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use healer_agent::protocol::{WriteKind, WriteMember};
-use healer_agent::step::Step;
+use healer_agent::step::{Owner, Step};
+use healer_agent::tree::Meta;
 use serde::{Deserialize, Serialize};
 
 use super::name::{ActionName, CheckName};
@@ -94,17 +95,24 @@ impl ResolvedAction {
         !self.writes.is_empty()
     }
 
-    /// The same action with the content of its `put` steps named, from the newest known-good snapshot.
+    /// The same action with content, mode and owner of its `put` steps named, from the newest known-good snapshot.
     ///
     /// # Errors
     /// The first path of a `put` step that the snapshot does not hold: there is nothing to put back.
-    pub fn with_known_good(mut self, files: &[(TreePath, Digest, u32)]) -> Result<Self, TreePath> {
+    pub fn with_known_good(mut self, files: &[(TreePath, Digest, Meta)]) -> Result<Self, TreePath> {
         for step in self.steps.iter_mut().chain(&mut self.finally) {
-            if let Step::Put { path, digest, mode } = step {
-                let Some((_, found, bits)) = files.iter().find(|(known, ..)| known == path) else {
+            if let Step::Put {
+                path,
+                digest,
+                mode,
+                owner,
+            } = step
+            {
+                let Some((_, found, meta)) = files.iter().find(|(known, ..)| known == path) else {
                     return Err(path.clone());
                 };
-                (*digest, *mode) = (*found, *bits);
+                (*digest, *mode) = (*found, meta.mode);
+                *owner = Some(Box::new(Owner::of(meta)));
             }
         }
         Ok(self)

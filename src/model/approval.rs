@@ -45,6 +45,10 @@ pub struct Approval {
     pub checks: Vec<CheckName>,
     /// Why the plan proposes it.
     pub reason: String,
+    /// What it would put back, beside what was there when it was proposed. Not bound by the digest: the contents are, in
+    /// the action's steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shows: Vec<String>,
     /// What it waits for, since it was granted.
     pub waits_for: Option<String>,
     pub heal: Option<HealId>,

@@ -13,6 +13,12 @@ use super::name::HostName;
 /// for it.
 pub const UNKNOWN_ID: u32 = u32::MAX;
 
+/// In the reason why a host cannot be seen, before the time for which it is left alone.
+pub const NOT_TRIED: &str = "; not tried again for ";
+
+/// In the reason why a host cannot be seen: it did not take our key.
+pub const LOGIN_REFUSED: &str = " refused the login: ";
+
 /// Longest user name, as `useradd` has it.
 const USER_BYTES_MAX: usize = 32;
 

@@ -2,16 +2,20 @@
 //!
 //! It decides nothing and stores nothing. A host that cannot be seen is told as such; it never makes a check bad.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use healer_agent::probe::known::KnownSettings;
-use healer_agent::protocol::{Answer, Request};
+use healer_agent::protocol::{Answer, CheckProbes, Request};
 
 use crate::catalogue::{Check, Stack};
+use crate::model::Fact;
 use crate::model::app::App;
 use crate::model::check::Round;
 use crate::seam::{Call, HostError, Lane, Login, World};
+
+/// The fact's name.
+const KNOWN_GOOD: &str = "known_good";
 
 /// May a round start the application to see what becomes of it?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +24,32 @@ pub enum Starting {
     Spared,
 }
 
+/// What there is of healthy days.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// When the newest snapshot was taken, and the files that it holds. `None`: there is none.
+    pub files: Option<Result<(String, BTreeSet<String>), String>>,
+    /// What its files said, by path.
+    pub settings: BTreeMap<String, KnownSettings>,
+}
+
+impl Known {
+    /// The fact of one file: when the snapshot that holds it was taken.
+    fn fact(&self, path: &str) -> Fact {
+        match &self.files {
+            Some(Ok((taken, files))) if files.contains(path) => Fact::Text(taken.clone()),
+            Some(Ok(_)) | None => Fact::Absent,
+            Some(Err(reason)) => Fact::Unknown(reason.clone()),
+        }
+    }
+}
+
 /// What a round rests on besides the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     pub starting: Starting,
-    /// What the files of the known-good snapshot said, by path, for checks that compare with it.
-    pub known: &'a BTreeMap<String, KnownSettings>,
+    /// The known-good snapshot, for checks that compare with it.
+    pub known: &'a Known,
     pub timeout: Duration,
 }
 
@@ -60,7 +84,8 @@ pub async fn round(
     checks
         .iter_mut()
         .flat_map(|check| check.probes.values_mut())
-        .for_each(|probe| compare(probe, asked.known));
+        .for_each(|probe| compare(probe, &asked.known.settings));
+    let known = known_facts(&checks, asked.known);
     let timeout = asked.timeout;
     // The agent gives up a little before we do, so that what it has found arrives.
     let deadline_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -75,14 +100,35 @@ pub async fn round(
         body: Vec::new(),
         timeout: timeout + Duration::from_secs(5),
     };
-    let Answer::Round { roots, checks } = host.call(call).await?.answer else {
+    let Answer::Round { roots, mut checks } = host.call(call).await?.answer else {
         return Err(HostError::Protocol {
             host: app.host.clone(),
         }
         .into());
     };
+    for check in &mut checks {
+        for (name, facts) in &mut check.probes {
+            if let Some(fact) = known.get(&(check.check.clone(), name.clone())) {
+                facts.insert(KNOWN_GOOD.to_owned(), fact.clone());
+            }
+        }
+    }
     let results = stack.evaluate(app, which, &checks);
     Ok(Round { results, roots })
+}
+
+/// The fact that only the daemon can tell, by check and probe: of every file that is looked at by its path.
+fn known_facts(checks: &[CheckProbes], known: &Known) -> BTreeMap<(String, String), Fact> {
+    let mut facts = BTreeMap::new();
+    for check in checks {
+        for (name, probe) in &check.probes {
+            let params = ["file", "env"].iter().find_map(|kind| probe.get(*kind));
+            if let Some(path) = params.and_then(|params| params.get("path")?.as_str()) {
+                facts.insert((check.check.clone(), name.clone()), known.fact(path));
+            }
+        }
+    }
+    facts
 }
 
 /// Adds what a file said in healthy days to a probe that asks what has changed since.

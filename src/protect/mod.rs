@@ -22,8 +22,8 @@ pub use self::again::still_the_same;
 pub use self::capture::{Limits, Protect, VerifiedBackup, protect};
 pub use self::error::ProtectError;
 pub use self::present::{
-    differs_from_known_good, known_settings, present, recovery_effects, reverify, ruined,
-    same_contents,
+    FileBeside, beside_known_good, differs_from_known_good, known_settings, present,
+    recovery_effects, reverify, ruined, same_contents,
 };
 pub use self::restore::{Undone, stage, undo_on_host};
 

@@ -9,7 +9,7 @@ use healer_agent::tree::{Content, Effect, EffectSource, EntryState, Manifest, Pa
 
 use super::capture::VerifiedBackup;
 use super::error::ProtectError;
-use super::known_good::{Dialect, conflicts, is_ruined};
+use super::known_good::{Dialect, KeyChange, conflicts, difference, is_ruined};
 use super::reach::{PullError, Reach};
 use crate::model::action::Identity;
 use crate::model::app::App;
@@ -201,6 +201,61 @@ pub async fn differs_from_known_good(
         }
     }
     Ok(false)
+}
+
+/// One file beside what a snapshot holds of it.
+#[derive(Debug, Clone)]
+pub struct FileBeside {
+    pub path: TreePath,
+    pub known: EntryState,
+    /// `None`: it is not there.
+    pub present: Option<EntryState>,
+    /// Keys that differ, from the present to the snapshot. Values are never told.
+    pub keys: Vec<(String, KeyChange)>,
+}
+
+/// These files of a snapshot beside the present.
+///
+/// # Errors
+/// When a file cannot be read.
+pub async fn beside_known_good(
+    world: &World,
+    app: &App,
+    login: Login,
+    known: &BackupManifest,
+    paths: &[TreePath],
+) -> Result<Vec<FileBeside>, ProtectError> {
+    let reach = Reach::new(world, app, login, TIME)?;
+    let mut files = Vec::new();
+    for path in paths {
+        let Some(entry) = known.members.get(path).and_then(Option::as_ref) else {
+            continue;
+        };
+        let Some(digest) = digest_of(Some(entry)) else {
+            continue;
+        };
+        let known_text = read_whole(world, digest).await?;
+        let present = match reach.look(path).await {
+            Ok(present) => present,
+            Err(PullError::Other(error)) => return Err(error),
+            Err(PullError::Refused(reason)) => {
+                return Err(ProtectError::Unreadable {
+                    path: path.clone(),
+                    reason,
+                });
+            }
+            Err(PullError::Changed) => return Err(ProtectError::Changing { path: path.clone() }),
+        };
+        let text = present_text(&reach, path).await?.unwrap_or_default();
+        let dialect = Dialect::of(&name_of(path), runs_on_php(&app.stack));
+        files.push(FileBeside {
+            path: path.clone(),
+            known: entry.clone(),
+            present,
+            keys: difference(&text, &known_text, dialect),
+        });
+    }
+    Ok(files)
 }
 
 /// What the files of a known-good snapshot said, as digests, by path. So far only of `wp-config.php`.

@@ -36,8 +36,8 @@ use tokio::sync::watch;
 
 pub use stacks::{StacksError, read as read_stacks};
 
-/// Longest time for desks to finish their turns; the unit's `TimeoutStopSec` is longer.
-const STOP_WITHIN: Duration = Duration::from_mins(1);
+/// Longest time for desks to finish their turns. The unit's `TimeoutStopSec` leaves time behind it to close the store.
+const STOP_WITHIN: Duration = Duration::from_secs(45);
 
 /// When code that is rarely used is handed back: once the first rounds are over, and from then on every hour, because
 /// each time costs some thousand page faults.
@@ -505,5 +505,23 @@ pub fn paths_of(file: &Path) -> Paths {
     Paths {
         file: file.to_owned(),
         ..Paths::below(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemon_ends_well_before_systemd_ends_it() {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/healerd.service");
+        let unit = std::fs::read_to_string(unit).unwrap();
+        let stop = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("TimeoutStopSec="))
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .map(Duration::from_secs)
+            .expect("the unit says it in seconds");
+        assert!(STOP_WITHIN + Duration::from_secs(10) <= stop, "{stop:?}");
     }
 }

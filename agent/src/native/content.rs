@@ -12,15 +12,25 @@ use crate::restore::entry::{Built, take_back};
 use crate::restore::meta;
 use crate::restore::place::Place;
 use crate::roots::{Roots, absent, open_entry};
-use crate::tree::diff::same_state;
+use crate::step::Owner;
+use crate::tree::diff::{ACL, same_state};
 use crate::tree::{Content, Digest, EntryState, Meta, TreePath};
 use crate::walk::{reopen, state_at, state_of};
 
 /// Files with keys that are longer are no such files.
 const ENV_BYTES_MAX: u64 = 1 << 20;
 
-/// Puts a file in place by one rename. An existing file's permissions, owner, ACL and attributes stay; a new one gets
-/// `mode`. What somebody writes to the path meanwhile wins: the step then fails and leaves it.
+/// What a file that is put is to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct Like<'a> {
+    pub mode: u32,
+    /// Whose it was. An ordinary user can neither name an owner nor give a group that is not his.
+    pub owner: Option<&'a Owner>,
+}
+
+/// Puts a file in place by one rename, with the permissions that it is to have, whatever those of an existing one are:
+/// a ruin may have been written anew, open to everybody, where passwords stood. Further attributes of an existing file
+/// stay. What somebody writes to the path meanwhile wins: the step then fails and leaves it.
 ///
 /// A link to a file in a declared root is seen through. Any other link, and anything but a file, is an error.
 pub fn put(
@@ -28,7 +38,7 @@ pub fn put(
     path: &TreePath,
     content: &File,
     digest: Digest,
-    mode: u32,
+    like: Like<'_>,
     deadline: Instant,
 ) -> Done {
     let record = Record::new(roots, "put", deadline);
@@ -37,7 +47,15 @@ pub fn put(
         content.rewind()?;
         let place = record.place(path, true)?;
         let before = state_at(place.directory(), &place.name, true)?;
-        replace(record, path, &place, before, &mut content, digest, mode)
+        replace(
+            record,
+            path,
+            &place,
+            before,
+            &mut content,
+            digest,
+            Some(like),
+        )
     })
 }
 
@@ -68,7 +86,7 @@ pub fn edit_key(roots: &Roots, path: &TreePath, key: &str, value: &str, deadline
         let new = env::edited(&old, key, value)
             .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         let digest = Digest::of(&new);
-        replace(record, path, &place, Some(before), &mut &*new, digest, 0)
+        replace(record, path, &place, Some(before), &mut &*new, digest, None)
     })
 }
 
@@ -79,7 +97,7 @@ fn replace(
     before: Option<EntryState>,
     content: &mut dyn Read,
     digest: Digest,
-    mode: u32,
+    like: Option<Like<'_>>,
 ) -> io::Result<()> {
     let unchanged =
         |found| matches!(found, Content::File { digest: Some(found), .. } if found == digest);
@@ -102,7 +120,7 @@ fn replace(
     }
     record.will_change(path, place)?;
     place.discard(&place.making)?; // a crashed step's own, never somebody's
-    let built = build(place, before.as_ref(), content, digest, mode);
+    let built = build(place, before.as_ref(), content, digest, like);
     if let Err(error) = built {
         place.discard(&place.making)?;
         return Err(error);
@@ -130,7 +148,7 @@ fn build(
     before: Option<&EntryState>,
     content: &mut dyn Read,
     digest: Digest,
-    mode: u32,
+    like: Option<Like<'_>>,
 ) -> io::Result<()> {
     let mut file = place.create()?;
     io::copy(content, &mut file)?;
@@ -142,15 +160,37 @@ fn build(
         ));
     }
     let own = state_of(file.as_fd(), false)?.meta;
-    let to = match before {
-        Some(before) => before.meta.clone(),
-        None => Meta {
-            mode: mode & 0o7777,
-            ..own.clone()
-        },
-    };
+    let present = before.map_or(&own, |before| &before.meta);
+    let to = like.map_or_else(|| present.clone(), |like| wanted(like, present, &own));
     meta::apply(file.as_fd(), &own, &to, false)?;
     Ok(rustix::fs::fsync(&file)?)
+}
+
+/// What a file that is put gets: never more than it is to have, and of that what its user can give.
+pub(super) fn wanted(like: Like<'_>, present: &Meta, own: &Meta) -> Meta {
+    let mut to = Meta {
+        mode: like.mode & 0o7777,
+        ..present.clone()
+    };
+    if let Some(owner) = like.owner {
+        if owner.uid == own.uid {
+            to.uid = own.uid;
+        }
+        match &owner.acl {
+            Some(acl) => to.xattrs.insert(ACL.to_owned(), acl.clone()),
+            None => to.xattrs.remove(ACL),
+        };
+        if meta::may_give(owner.gid) {
+            to.gid = owner.gid;
+        } else {
+            // Another group is not the one that the bits were meant for.
+            to.gid = own.gid;
+            if own.gid != owner.gid {
+                to.mode &= !0o2070;
+            }
+        }
+    }
+    to
 }
 
 /// Gives the new file its name. What comes out must be what was looked at; else it goes back.

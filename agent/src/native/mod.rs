@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use rustix::fs::{Dir, FileType, OFlags};
 
-pub use content::{edit_key, put};
+pub use content::{Like, edit_key, put};
 pub use leftover::clear;
 pub use names::{remove, swap_directory};
 pub use permissions::{chown, set_bits};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::protocol::{Target, UndoItem, UndoResult};
-use crate::step::{Bits, Step};
+use crate::step::{Bits, Owner, Step};
 use crate::tree::{Content, Digest};
 
 struct House {
@@ -52,6 +52,10 @@ fn house_in(base: &Path) -> House {
     };
     let roots = Roots::open(&target).unwrap();
     House { dir, roots }
+}
+
+fn like(mode: u32) -> Like<'static> {
+    Like { mode, owner: None }
 }
 
 fn house() -> House {
@@ -298,6 +302,7 @@ fn what_a_killed_put_left_is_cleared_unless_it_may_be_somebodys() {
             path: path("old/o"),
             digest: Digest::of(b"new"),
             mode: 0o600,
+            owner: None,
         };
         for _ in 0..2 {
             let cleared = clear(&house.roots, std::iter::once(&step), began);
@@ -310,25 +315,43 @@ fn what_a_killed_put_left_is_cleared_unless_it_may_be_somebodys() {
 }
 
 #[test]
-fn a_put_file_keeps_what_is_not_content() {
+fn a_put_file_is_as_open_as_it_was_and_the_ruin_comes_back_as_it_was() {
     let house = house();
-    fs::set_permissions(house.at(".env"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(house.at(".env"), fs::Permissions::from_mode(0o644)).unwrap();
     let before = fs::metadata(house.dir.path().join("app")).unwrap();
     let (file, digest) = content("A=1\n");
-    let done = put(&house.roots, &path(".env"), &file, digest, 0o600, soon());
+    let done = put(
+        &house.roots,
+        &path(".env"),
+        &file,
+        digest,
+        like(0o600),
+        soon(),
+    );
     assert_eq!(names(&done), [".", ".env"]);
     assert_eq!(house.text(".env"), "A=1\n");
     assert_eq!(
         fs::metadata(house.at(".env")).unwrap().mode() & 0o7777,
-        0o640
+        0o600
     );
-    let again = put(&house.roots, &path(".env"), &file, digest, 0o600, soon());
+    let again = put(
+        &house.roots,
+        &path(".env"),
+        &file,
+        digest,
+        like(0o600),
+        soon(),
+    );
     assert_eq!(names(&again), [""; 0]);
     assert_eq!(
         undo(&house, &done, &["NAME=app/.env\n"]),
         [UndoResult::Restored; 2]
     );
     assert_eq!(house.text(".env"), "NAME=app/.env\n");
+    assert_eq!(
+        fs::metadata(house.at(".env")).unwrap().mode() & 0o7777,
+        0o644
+    );
     let after = fs::metadata(house.dir.path().join("app")).unwrap();
     assert_eq!(
         (after.mtime(), after.mtime_nsec()),
@@ -336,11 +359,61 @@ fn a_put_file_keeps_what_is_not_content() {
     );
 }
 
+/// The tests may run as root, who can give any group.
+#[test]
+fn a_put_file_gets_the_group_and_the_access_list_that_it_had() {
+    let house = house();
+    let (file, digest) = content("A=1\n");
+    let meta = fs::metadata(house.at(".env")).unwrap();
+    let owner = |gid| Owner {
+        uid: meta.uid(),
+        gid,
+        acl: None,
+    };
+    for (place, text) in [("there", ".env"), ("absent", "old/new")] {
+        let as_it_was = owner(meta.gid());
+        let wanted = Like {
+            mode: 0o640,
+            owner: Some(&as_it_was),
+        };
+        let (_, error) = put(&house.roots, &path(text), &file, digest, wanted, soon());
+        assert!(error.is_none(), "{place}: {error:?}");
+        let found = fs::metadata(house.at(text)).unwrap();
+        let found = (found.mode() & 0o7777, found.uid(), found.gid());
+        assert_eq!(found, (0o640, meta.uid(), meta.gid()), "{place}");
+    }
+    // Whose group it cannot be, his bits are nobody's.
+    let foreign = owner(meta.gid() + 1);
+    let wanted = Like {
+        mode: 0o640,
+        owner: Some(&foreign),
+    };
+    let own = crate::tree::Meta {
+        mode: 0o600,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mtime: crate::tree::Stamp { secs: 0, nanos: 0 },
+        xattrs: std::iter::once((crate::tree::diff::ACL.to_owned(), "02".to_owned())).collect(),
+    };
+    let got = super::content::wanted(wanted, &own, &own);
+    let may_give = rustix::process::geteuid().is_root();
+    assert_eq!(got.mode, if may_give { 0o640 } else { 0o600 });
+    assert_eq!(got.gid, meta.gid() + u32::from(may_give));
+    assert!(got.xattrs.is_empty(), "an access list that it had not");
+}
+
 #[test]
 fn a_put_file_that_was_absent_gets_its_mode_and_goes_again() {
     let house = house();
     let (file, digest) = content("x");
-    let done = put(&house.roots, &path("old/new"), &file, digest, 0o640, soon());
+    let done = put(
+        &house.roots,
+        &path("old/new"),
+        &file,
+        digest,
+        like(0o640),
+        soon(),
+    );
     assert_eq!(names(&done), ["old", "old/new"]);
     assert_eq!(
         fs::metadata(house.at("old/new")).unwrap().mode() & 0o7777,
@@ -355,7 +428,14 @@ fn what_is_no_file_of_the_application_is_not_put() {
     let house = house();
     let (file, digest) = content("x");
     for text in ["foreign", "storage", "foreign/x"] {
-        let (effects, error) = put(&house.roots, &path(text), &file, digest, 0o600, soon());
+        let (effects, error) = put(
+            &house.roots,
+            &path(text),
+            &file,
+            digest,
+            like(0o600),
+            soon(),
+        );
         assert_eq!(effects, [], "{text}");
         assert!(error.is_some(), "{text}");
     }
@@ -364,7 +444,7 @@ fn what_is_no_file_of_the_application_is_not_put() {
         &path(".env"),
         &file,
         Digest::of(b"y"),
-        0o600,
+        like(0o600),
         soon(),
     );
     assert!(wrong.1.is_some());

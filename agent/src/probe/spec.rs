@@ -96,6 +96,7 @@ pub const KINDS: &[Kind] = &[
             ("mtime", FactType::Millis), // since the epoch
             ("link_target", FactType::Text),
             ("json_error", FactType::Text), // with `parse = "json"`: absent when it parses
+            ("known_good", FactType::Text), // when the snapshot that holds this file was taken; the daemon adds it
         ],
     },
     Kind {
@@ -141,6 +142,7 @@ pub const KINDS: &[Kind] = &[
             ("values", FactType::Map), // those of `reveal` as text, all others as secrets
             ("missing", FactType::ListOfText), // of `need`: not there
             ("blank", FactType::ListOfText), // of `need`: there and empty
+            ("known_good", FactType::Text), // when the snapshot that holds this file was taken; the daemon adds it
         ],
     },
     Kind {

@@ -104,7 +104,7 @@ fn without_theirs(from: &Meta, now: &Meta, to: &Meta) -> Meta {
 }
 
 /// May this user give his files to that group?
-pub(super) fn may_give(gid: u32) -> bool {
+pub(crate) fn may_give(gid: u32) -> bool {
     let gid = Gid::from_raw(gid);
     rustix::process::geteuid().is_root()
         || rustix::process::getegid() == gid

@@ -149,10 +149,19 @@ impl Files {
                 remove,
                 recursive,
             } => native::set_bits(&self.roots, paths, *add, *remove, *recursive, deadline),
-            Step::Put { path, digest, mode } => {
+            Step::Put {
+                path,
+                digest,
+                mode,
+                owner,
+            } => {
                 let content = File::open(stage.join(digest.to_string()))
                     .map_err(|error| format!("the content of `{path}` was not staged: {error}"))?;
-                native::put(&self.roots, path, &content, *digest, *mode, deadline)
+                let like = native::Like {
+                    mode: *mode,
+                    owner: owner.as_deref(),
+                };
+                native::put(&self.roots, path, &content, *digest, like, deadline)
             }
             Step::EditKey { path, key, value } => {
                 native::edit_key(&self.roots, path, key, value, deadline)

@@ -260,11 +260,13 @@ fn native_steps_tell_what_they_did_also_when_a_later_one_fails() {
             path: path("put"),
             digest,
             mode: 0o640,
+            owner: None,
         },
         Step::Put {
             path: path("never"),
             digest: Digest::of(b"not staged"),
             mode: 0o640,
+            owner: None,
         },
         Step::Remove {
             paths: vec![path("put")],

@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 
 use super::{Shared, done, refused};
 use crate::config::Role;
-use crate::control::extract::{At, Body, Caller, MaybeBody, named, reason};
+use crate::control::extract::{At, Body, Caller, named, reason};
 use crate::control::problem::Failure;
 use crate::control::{show, wire};
 use crate::model::name::HostName;
@@ -103,19 +103,18 @@ async fn enrol(
 
 /// Forgets the keys that were enrolled for a host: nothing is tried there any more. Admin.
 #[utoipa::path(delete, path = "/hosts/{host}/key", tag = "hosts", params(("host" = String, Path)),
-    request_body = wire::WhyRequest, responses((status = 200, body = wire::Done)))]
+    request_body = wire::ReasonRequest, responses((status = 200, body = wire::Done)))]
 async fn forget(
     State(state): State<Shared>,
     caller: Caller,
     At(host): At<String>,
-    MaybeBody(request): MaybeBody<wire::WhyRequest>,
+    Body(request): Body<wire::ReasonRequest>,
 ) -> Result<Json<wire::Done>, Failure> {
     caller.may(Role::Admin, "forget a host's key")?;
     let host = host_name(&host)?;
-    let why = request.reason.as_deref().map(reason).transpose()?;
     state
         .backend
-        .forget_host(&host, why, &caller.person)
+        .forget_host(&host, reason(&request.reason)?, &caller.person)
         .await
         .map_err(|error| refused(&state, error))?;
     Ok(done(format!("The enrolled key of {host} is forgotten.")))

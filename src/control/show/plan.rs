@@ -79,7 +79,9 @@ pub(in crate::control) fn stops(view: &AppView) -> Vec<wire::Stop> {
             by: "breaker".to_owned(),
             refuses_persons: !breaker.admits_persons,
             reason: text(&breaker.reason),
-            next: if breaker.circuit_breaker_state == BreakerState::HalfOpen {
+            next: if breaker.forced.is_some() {
+                format!("`healerctl breaker {app} force none` lifts that")
+            } else if breaker.circuit_breaker_state == BreakerState::HalfOpen {
                 format!("`healerctl heals --app {app}` shows the trial")
             } else {
                 format!(

@@ -133,6 +133,7 @@ pub(in crate::control) fn approval(row: &Approval, one_person: bool) -> wire::Ap
         steps: steps(&row.bound.action),
         write_set: texts(&row.bound.write_set),
         roots: texts(&row.bound.roots),
+        puts_back: texts(&row.shows),
         created: row.created.to_text(),
         expires: wall_text(row.bound.expires_wall_ms),
         granted: row.granted.as_ref().map(Moment::to_text),
@@ -221,8 +222,16 @@ fn step(step: &Step) -> String {
             list(paths),
             bits(add.plain | add.search, remove.plain | remove.search)
         ),
-        Step::Put { path, digest, mode } => {
-            format!("put {path} with content {digest}, mode {mode:04o}")
+        Step::Put {
+            path,
+            digest,
+            mode,
+            owner,
+        } => {
+            let owner = owner.as_ref().map_or_else(String::new, |owner| {
+                format!(", owner {}:{}", owner.uid, owner.gid)
+            });
+            format!("put {path} with content {digest}, mode {mode:04o}{owner}")
         }
         Step::EditKey { path, key, value } if super::is_secret(key) || value.is_empty() => {
             format!("set {key} in {path}")

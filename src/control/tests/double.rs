@@ -227,6 +227,7 @@ pub(super) fn approval(risk: Risk, requester: Person) -> Approval {
         incident: None,
         checks: Vec::new(),
         reason: "asked for".to_owned(),
+        shows: Vec::new(),
         waits_for: None,
         heal: None,
         ended: None,
@@ -309,7 +310,7 @@ impl Backend for Double {
     fn forget_host<'a>(
         &'a self,
         _: &'a HostName,
-        _: Option<String>,
+        _: String,
         _: &'a Person,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         self.done("forget", ())

@@ -115,7 +115,7 @@ fn table() -> Vec<(u32, &'static str, &'static str, String)> {
         (VIEWER, "GET", "/hosts", none()),
         (OPERATOR, "POST", "/hosts/{host}/doctor", none()),
         (ADMIN, "GET", "/hosts/{host}/key", none()),
-        (ADMIN, "DELETE", "/hosts/{host}/key", none()),
+        (ADMIN, "DELETE", "/hosts/{host}/key", reason()),
         (
             ADMIN,
             "POST",

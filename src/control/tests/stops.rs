@@ -45,13 +45,19 @@ fn an_application_that_nothing_stops_says_nothing() {
 
 #[test]
 fn an_open_breaker_refuses_everybody_and_one_that_only_observes_no_person() {
-    for (breaker, refuses, reason) in [
-        (open(), true, "Circuit breaker is open."),
-        (forced(ForcedState::Open), true, "forced open by ann(1000)"),
+    for (breaker, refuses, reason, next) in [
+        (open(), true, "Circuit breaker is open.", "reset"),
+        (
+            forced(ForcedState::Open),
+            true,
+            "forced open by ann(1000)",
+            "force none",
+        ),
         (
             forced(ForcedState::ObserveOnly),
             false,
             "set to observe only",
+            "force none",
         ),
     ] {
         let mut view = app("shop");
@@ -66,7 +72,8 @@ fn an_open_breaker_refuses_everybody_and_one_that_only_observes_no_person() {
         );
         assert!(stop.reason.contains(reason), "{}", stop.reason);
         assert!(
-            stop.next.contains("`healerctl breaker shop reset`"),
+            stop.next
+                .contains(&format!("`healerctl breaker shop {next}`")),
             "{}",
             stop.next
         );

@@ -59,6 +59,9 @@ pub struct Approval {
     pub steps: Vec<String>,
     pub write_set: Vec<String>,
     pub roots: Vec<String>,
+    /// What it would put back: from which snapshot, and file by file what would be another one, keys by name.
+    #[serde(default)]
+    pub puts_back: Vec<String>,
     pub created: String,
     /// When deciding ends.
     pub expires: String,

@@ -7,6 +7,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::breaker::{
@@ -359,15 +360,15 @@ pub fn recur(
     step
 }
 
-/// A person goes back to what was there before: the cures since then are not taken back by it, and a symptom that
-/// returns with it is nobody's failure. `None`: there were none.
-pub fn disown(breaker: &Breaker, since_wall_ms: i64) -> Option<Breaker> {
-    let is_since = |cure: &Cure| cure.at.wall_ms >= since_wall_ms;
-    breaker.cures.iter().any(is_since).then(|| Breaker {
+/// A person went back to what was there before these cures: they are not taken back by it, and a symptom that returns
+/// with it is nobody's failure. `None`: there were none.
+pub fn disown(breaker: &Breaker, heals: &BTreeSet<HealId>) -> Option<Breaker> {
+    let is_theirs = |cure: &Cure| heals.contains(&cure.heal);
+    breaker.cures.iter().any(is_theirs).then(|| Breaker {
         cures: breaker
             .cures
             .iter()
-            .filter(|cure| !is_since(cure))
+            .filter(|cure| !is_theirs(cure))
             .cloned()
             .collect(),
         ..breaker.clone()

@@ -633,6 +633,43 @@ proptest! {
 }
 
 #[test]
+fn what_a_person_forced_is_shown_with_his_name_and_its_end() {
+    let forced = |how, for_ms| {
+        let word = Forced {
+            how,
+            owner: "ann(1)".to_owned(),
+            reason: "migration".to_owned(),
+            since: at(0),
+            for_ms,
+        };
+        let forced = force(&new(), Some(word));
+        status(&forced, &policy(), &at(60))
+    };
+    let hour = forced(ForcedState::Open, Some(3_600_000));
+    let end = at(3600).to_text();
+    assert_eq!(hour.circuit_breaker_state, BreakerState::Open);
+    assert_eq!(hour.remaining_minutes, 59);
+    assert_eq!(hour.circuit_breaker_reset_at.as_ref(), Some(&end));
+    assert_eq!(hour.forced, Some(format!("forced by ann(1) until {end}")));
+    assert_eq!(
+        hour.reason,
+        format!("Circuit breaker was forced open by ann(1) until {end}: migration")
+    );
+    let endless = forced(ForcedState::Open, None);
+    assert_eq!(endless.circuit_breaker_state, BreakerState::Open);
+    assert_eq!(endless.circuit_breaker_reset_at, None);
+    assert!(endless.reason.contains("until it is lifted"));
+    let watched = forced(ForcedState::ObserveOnly, None);
+    assert_eq!(watched.circuit_breaker_state, BreakerState::Closed);
+    assert!(
+        watched
+            .forced
+            .is_some_and(|by| by.starts_with("observe only"))
+    );
+    assert!(watched.admits_persons && !watched.can_heal);
+}
+
+#[test]
 fn a_cure_that_did_not_last_is_told_as_one_and_not_as_a_failed_heal() {
     let incident = IncidentId::from_raw(1);
     let once = cured(&new(), 7, 1, &at(0)).breaker;
@@ -684,9 +721,10 @@ fn a_cure_that_did_not_last_is_told_as_one_and_not_as_a_failed_heal() {
 fn what_a_person_takes_back_cannot_recur() {
     let early = cured(&new(), 1, 1, &at(0)).breaker;
     let both = cured(&early, 2, 2, &at(100)).breaker;
-    let left = disown(&both, at(50).wall_ms).expect("one cure is since then");
-    assert_eq!(left.cures, early.cures, "the one before stands");
-    assert_eq!(disown(&left, at(50).wall_ms), None);
+    let behind = std::collections::BTreeSet::from([heal(2), heal(3)]);
+    let left = disown(&both, &behind).expect("one of them is a cure");
+    assert_eq!(left.cures, early.cures, "the other one stands");
+    assert_eq!(disown(&left, &behind), None);
     let step = recur(
         &left,
         IncidentId::from_raw(1),

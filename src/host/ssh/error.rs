@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::model::host::{LOGIN_REFUSED, NOT_TRIED};
+
 /// A step on the way to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -86,7 +88,7 @@ pub enum SshError {
     /// A key or certificate of our own cannot be used; nothing was sent.
     #[error("{file}: {reason}")]
     Key { file: String, reason: String },
-    #[error("{at} refused the login: {reason}")]
+    #[error("{at}{LOGIN_REFUSED}{reason}")]
     Login { at: String, reason: String },
     /// The host was reached and an agent cannot run there.
     #[error("{at}: {reason}")]
@@ -95,7 +97,7 @@ pub enum SshError {
     #[error("{at}: {reason}")]
     NotOurs { at: String, reason: String },
     /// Not tried now, because of what happened before.
-    #[error("not tried again for {seconds} s, since {last}")]
+    #[error("{last}{NOT_TRIED}{seconds} s")]
     Waiting { seconds: u64, last: Box<Self> },
 }
 

@@ -22,15 +22,37 @@ fn plain_php_is_healed_without_a_word_from_anyone() {
     let scene = Scene::start(lab, "mode = \"FULL_AUTO\"", &table, "");
     scene.adopted("php");
 
-    // Somebody emptied the settings, then tore them: they come back as they were when all was well.
+    // Somebody emptied the settings, then tore them, and opened them to everybody on the way: they come back as they
+    // were when all was well.
     let env = app.path.join(".env");
     let whole = fs::read(&env).unwrap();
     for ruined in ["", "APP_NAME=\"cut o"] {
         fs::write(&env, ruined).unwrap();
+        loose_mode(&env, 0o644);
         scene.heals_alone("php", "restore_env");
         assert_eq!(fs::read(&env).unwrap(), whole);
         assert_eq!(fs::metadata(&env).unwrap().mode() & 0o7777, 0o640);
     }
+
+    // Gone: the application may well answer without its settings, and has lost them all the same.
+    fs::remove_file(&env).unwrap();
+    scene.check_says("php", "php_env_file", "FAIL", "known-good copy of");
+    scene.heals_alone("php", "restore_env");
+    assert_eq!(fs::read(&env).unwrap(), whole);
+    let meta = fs::metadata(&env).unwrap();
+    assert_eq!(
+        (meta.mode() & 0o7777, meta.uid()),
+        (0o640, scene.lab.user.uid)
+    );
+
+    // Its entry is gone: nobody keeps us out, whatever the server answers.
+    let index = app.path.join("index.php");
+    let entry = fs::read(&index).unwrap();
+    fs::remove_file(&index).unwrap();
+    scene.check_says("php", "http", "FAIL", "index.php is missing");
+    scene.heals_alone("php", "restore_index");
+    assert_eq!(fs::read(&index).unwrap(), entry);
+    http::wait_for_status(&app.web.url, 200);
 
     // Everybody can write a file that runs as code: exactly that bit goes.
     let config = app.path.join("config.php");

@@ -130,6 +130,13 @@ fn plain_php_on_an_enrolled_host_is_healed_as_it_would_be_here() {
 
     // Forgotten: nothing is tried there any more.
     let (code, said) = ctl(&["host", "forget", "web1"]);
+    assert_eq!(
+        code,
+        Some(2),
+        "whoever takes something away says why: {said:#}"
+    );
+    let why = "the machine goes out of service";
+    let (code, said) = ctl(&["host", "forget", "web1", "--reason", why]);
     assert_eq!(code, Some(0), "{said:#}");
     wait_for("it is in doubt again", || {
         let (_, incidents) = ctl(&["incidents"]);

@@ -65,6 +65,10 @@ async fn a_confirmed_rollback_brings_back_what_its_preview_showed() {
     .await;
     assert_eq!(data(&sim).as_deref(), Some("old"));
     assert_eq!(sim.heal("rollback").await.state.name(), "Cured");
+    sim.until("it went back behind the cure", minutes(1), |desk| {
+        desk.breaker.cures.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -142,6 +146,10 @@ async fn what_was_written_after_the_preview_was_confirmed_is_not_overwritten() {
         "{:?}",
         heal.state
     );
+    sim.until("what was not rolled back stays cured", minutes(1), |desk| {
+        desk.breaker.cures.len() == 1
+    })
+    .await;
 }
 
 #[tokio::test]

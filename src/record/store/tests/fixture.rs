@@ -146,6 +146,7 @@ pub(super) fn approval(id: u128) -> Approval {
         incident: None,
         checks: Vec::new(),
         reason: "vendor is missing".to_owned(),
+        shows: Vec::new(),
         waits_for: None,
         heal: None,
         ended: None,
