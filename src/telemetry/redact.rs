@@ -52,6 +52,9 @@ const SECRET_WHOLE_WORDS: &[&str] = &[
     "dsn",
 ];
 
+/// In a line for sudoers: it asks for no password, and what follows is the path of a program.
+const SUDOERS_TAG: (&str, &str) = ("NOPASSWD", ": /");
+
 /// Words whose value is the rest of the line.
 const LINE_WORDS: &[&str] = &["authorization", "cookie"];
 
@@ -236,6 +239,9 @@ fn url_password(tail: &str) -> Result<(usize, usize), usize> {
 
 /// If `word` names a secret and `tail` gives it a value: bytes up to the value, and of the value.
 fn secret_after(word: &str, tail: &str) -> Option<(usize, usize)> {
+    if word == SUDOERS_TAG.0 && tail.starts_with(SUDOERS_TAG.1) {
+        return None;
+    }
     let lower = word.trim_start_matches('-').to_ascii_lowercase();
     let names_one = SECRET_WORDS.iter().any(|secret| lower.contains(secret))
         || SECRET_WHOLE_WORDS.contains(&lower.as_str());
@@ -412,6 +418,16 @@ mod tests {
                 "pem",
                 "a -----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY----- b",
                 "a [redacted] b",
+            ),
+            (
+                "sudoers",
+                "shop ALL=(root) NOPASSWD: /usr/libexec/agent --identity root NOPASSWD: canary",
+                "shop ALL=(root) NOPASSWD: /usr/libexec/agent --identity root NOPASSWD: [redacted]",
+            ),
+            (
+                "no sudoers",
+                "NOPASSWD=canary X_NOPASSWD: /canary",
+                "NOPASSWD=[redacted] X_NOPASSWD: [redacted]",
             ),
             (
                 "torn pem",

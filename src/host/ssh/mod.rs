@@ -21,6 +21,7 @@ mod remotes;
 mod session;
 mod slots;
 mod stream;
+mod sudo;
 
 use std::fmt;
 use std::sync::Arc;

@@ -20,9 +20,10 @@ use super::push::{self, Placed};
 use super::session::{Running, Session};
 use super::slots::Slots;
 use super::stream::{self, Watch};
+use super::sudo;
 use crate::host::connection::{Connection, ConnectionError, not_ours};
 use crate::model::action::Identity;
-use crate::model::host::{ROOT_STATE, SshHop, SshSettings};
+use crate::model::host::{Become, ROOT_STATE, SshHop, SshSettings};
 use crate::seam::Lane;
 
 /// An agent that does not greet within this has failed to start.
@@ -235,11 +236,12 @@ impl Pool {
                     )
                 })?;
                 let line = command::root_agent(r#become).map_err(sorry)?;
-                self.greet(&session, &line, Some(ROOT_STATE)).await
+                let by = Some((r#become, who.user.as_str()));
+                self.greet(&session, &line, Some(ROOT_STATE), by).await
             }
             // Whatever is executed, the server runs the agent that is installed there.
             Identity::App if self.settings.forced_command => {
-                self.greet(&session, "healer-agent", None).await
+                self.greet(&session, "healer-agent", None, None).await
             }
             Identity::App => self.start_pushed(&session, &who.user).await,
         }
@@ -271,15 +273,17 @@ impl Pool {
                 reason,
             }
         })?;
-        self.greet(session, &line, Some(&placed.state)).await
+        self.greet(session, &line, Some(&placed.state), None).await
     }
 
-    /// Starts an agent and waits for its greeting. `records` is where it keeps its records, when we say so.
+    /// Starts an agent and waits for its greeting. `records` is where it keeps its records, when we say so; `by` who starts
+    /// root's with sudo.
     async fn greet(
         &self,
         session: &Arc<Session>,
         line: &str,
         records: Option<&str>,
+        by: Option<(&Become, &str)>,
     ) -> Result<Agent, SshError> {
         let Running {
             output,
@@ -301,7 +305,7 @@ impl Pool {
             }),
             Err(error) => {
                 let forced = self.settings.forced_command;
-                Err(not_greeted(session.at(), &error, &watch, forced).await)
+                Err(not_greeted(session.at(), &error, &watch, forced, by).await)
             }
         }
     }
@@ -316,7 +320,13 @@ impl Pool {
 }
 
 /// Words for an agent that did not greet.
-async fn not_greeted(at: &str, error: &ConnectionError, watch: &Watch, forced: bool) -> SshError {
+async fn not_greeted(
+    at: &str,
+    error: &ConnectionError,
+    watch: &Watch,
+    forced: bool,
+    by: Option<(&Become, &str)>,
+) -> SshError {
     // Its exit status may be still on the way.
     for _ in 0..20 {
         if stream::ending(watch).over {
@@ -328,6 +338,9 @@ async fn not_greeted(at: &str, error: &ConnectionError, watch: &Watch, forced: b
     let mut said = ending.stderr.clone();
     said.extend_from_slice(&ending.noise);
     let said = quoted(&said);
+    let by_sudo = by
+        .zip(ending.exit)
+        .and_then(|((root, user), exit)| sudo::refusal(exit, &said, root, user));
     let reason = match (error, ending.exit) {
         (ConnectionError::Refused(refusal), _) => format!("the agent there refused: {refusal}"),
         (ConnectionError::Malformed(reason), _) if forced => {
@@ -336,6 +349,7 @@ async fn not_greeted(at: &str, error: &ConnectionError, watch: &Watch, forced: b
             )
         }
         (ConnectionError::Malformed(reason), _) => reason.clone(),
+        (_, Some(_)) if by_sudo.is_some() => by_sudo.unwrap_or_default(),
         (_, Some(126)) => format!(
             "the agent may not be executed there (\"{said}\"): the home is probably mounted noexec; install the agent elsewhere as a forced command"
         ),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::journal::Journal;
 use super::scene::Scene;
 use crate::lab::tree::{Look, hash_tree_as, read_as};
 use crate::lab::wait_for;
@@ -34,9 +35,12 @@ impl Telling {
         // A check that compares with the snapshot from healthy days says so from the first round that had one.
         scene.rounds(app, 2);
         let mut checks = Vec::new();
-        wait_for("every check passes", || {
+        // The look that led to the first snapshot had none to compare with, and the next one comes sooner or later.
+        wait_for("every check passes and knows healthy days", || {
             checks = scene.journal.checks(app);
-            checks.iter().all(|(_, status, _)| status == "PASS")
+            checks.iter().all(|(_, status, message)| {
+                status == "PASS" && !message.contains("no snapshot from healthy days")
+            })
         });
         let lines = checks
             .into_iter()
@@ -62,28 +66,41 @@ impl Telling {
         self.last = now;
     }
 
-    /// Notes the states that the ended heals of an action went through, oldest first, and which of its proposals were
-    /// taken up; all actions when it is empty.
+    /// Notes what a check says.
+    pub(super) fn check(&mut self, scene: &Scene, app: &str, check: &str) {
+        let (status, message) = scene.journal.check(app, check).expect("it has been asked");
+        let message = read_as(message, &self.own);
+        self.lines.push(format!("{check} {status}: {message}"));
+    }
+
+    /// Notes how heals went; see [`heals`].
     pub(super) fn heals(&mut self, scene: &Scene, app: &str, action: &str) {
-        for heal in scene.journal.heals(app) {
-            if heal.is_over && (action.is_empty() || heal.action == action) {
-                let states = scene.journal.states(&heal.id).join(" ");
-                self.lines.push(format!(
-                    "{} ({}): {states}: {}",
-                    heal.action, heal.origin, heal.message
-                ));
-            }
-        }
-        for approval in scene.journal.approvals(app) {
-            // What was proposed and not taken up depends on what the daemon saw at which moment.
-            if approval.state == "USED" && (action.is_empty() || approval.action == action) {
-                self.lines
-                    .push(format!("{}: {}", approval.action, approval.state));
-            }
-        }
+        self.lines.extend(heals(&scene.journal, app, action));
     }
 
     pub(super) fn end(self) -> Vec<String> {
         self.lines
     }
+}
+
+/// The states that the ended heals of an action went through, oldest first, and which of its proposals were taken up; all
+/// actions when it is empty.
+pub(super) fn heals(journal: &Journal, app: &str, action: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for heal in journal.heals(app) {
+        if heal.is_over && (action.is_empty() || heal.action == action) {
+            let states = journal.states(&heal.id).join(" ");
+            lines.push(format!(
+                "{} ({}): {states}: {}",
+                heal.action, heal.origin, heal.message
+            ));
+        }
+    }
+    for approval in journal.approvals(app) {
+        // What was proposed and not taken up depends on what the daemon saw at which moment.
+        if approval.state == "USED" && (action.is_empty() || approval.action == action) {
+            lines.push(format!("{}: {}", approval.action, approval.state));
+        }
+    }
+    lines
 }

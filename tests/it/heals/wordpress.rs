@@ -74,7 +74,7 @@ pub(super) fn watched_with(
 }
 
 /// What the story tells; the addresses of its servers are the lab's own.
-fn telling(scene: &Scene, app: &WordPress) -> Telling {
+pub(super) fn telling(scene: &Scene, app: &WordPress) -> Telling {
     let own = [
         (app.web.url.trim_end_matches('/').to_owned(), "URL"),
         (format!("127.0.0.1:{}", app.database.port), "DATABASE"),
@@ -282,9 +282,12 @@ fn flag_of_maintenance(place: Place) -> Option<Vec<String>> {
 
 #[test]
 fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessing() {
-    let Some((scene, mut app)) = watched(&["greeting"], None, false) else {
-        return;
-    };
+    in_both_places(database_down_and_core_file_gone);
+}
+
+fn database_down_and_core_file_gone(place: Place) -> Option<Vec<String>> {
+    let (scene, mut app) = watched_in(place, &["greeting"], None, false)?;
+    let mut telling = telling(&scene, &app);
     let before = look(&app);
 
     app.database.stop(&scene.lab);
@@ -301,6 +304,8 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
         let (status, message) = scene.journal.check(APP, check).unwrap();
         assert_eq!(status, "PASS", "{check}: {message}");
     }
+    telling.check(&scene, APP, "wp_database");
+    telling.check(&scene, APP, "http");
     assert_eq!(scene.journal.approvals(APP), Vec::new());
     scene.nothing_else_began(APP);
     before.assert_same(&look(&app));
@@ -323,6 +328,8 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
     scene.rounds(APP, 3);
     assert!(!core.exists());
     scene.nothing_else_began(APP);
+    telling.check(&scene, APP, "wp_core_files");
+    telling.look("gone");
     fs::write(&core, good).unwrap();
     scene.lab.user.own(&core);
     http::wait_for_status(&app.web.url, 200);
@@ -335,6 +342,8 @@ fn a_database_that_is_down_and_a_core_file_that_is_gone_are_not_healed_by_guessi
         "{changed:?}"
     );
     scene.nothing_else_began(APP);
+    telling.look("in the end");
+    Some(telling.end())
 }
 
 #[test]
@@ -417,12 +426,13 @@ fn without_wp_cli_the_log_alone_sets_nothing_aside() {
 
 #[test]
 fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
-    let Some(wp_cli) = wordpress::wp_cli() else {
-        return;
-    };
-    let Some((scene, app)) = watched(&["greeting"], Some(&wp_cli), false) else {
-        return;
-    };
+    in_both_places(more_than_one_plugin);
+}
+
+fn more_than_one_plugin(place: Place) -> Option<Vec<String>> {
+    let wp_cli = wordpress::wp_cli()?;
+    let (scene, app) = watched_in(place, &["greeting"], Some(&wp_cli), false)?;
+    let mut telling = telling(&scene, &app);
     app.install_plugins(&scene.lab, &["clash-one", "clash-two", "fatal", "greeting"]);
     http::wait_for_status(&app.web.url, 500);
     let before = look(&app);
@@ -442,4 +452,7 @@ fn more_than_one_plugin_at_once_is_a_matter_for_a_person_and_the_database() {
     let one_of_two = active.contains("clash-one/") != active.contains("clash-two/");
     assert!(one_of_two, "{active}");
     assert_eq!(differences(&before, &look(&app)), Vec::<String>::new());
+    telling.look("in the end");
+    telling.heals(&scene, APP, "deactivate_plugin");
+    Some(telling.end())
 }

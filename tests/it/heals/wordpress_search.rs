@@ -3,9 +3,9 @@
 
 use std::fs;
 
-use super::place::Place;
+use super::place::{Place, in_both_places};
 use super::scene::Scene;
-use super::wordpress::{APP, look, watched_with};
+use super::wordpress::{APP, look, telling, watched_with};
 use crate::lab::wordpress::{self, WordPress};
 use crate::lab::{Lab, http, wait_for};
 
@@ -23,16 +23,15 @@ fn ask(scene: &Scene, arguments: &[&str]) -> serde_json::Value {
 
 #[test]
 fn nothing_starts_the_site_in_manual_or_under_a_hold_and_chance_names_no_plugin() {
-    let Some(wp_cli) = wordpress::wp_cli() else {
-        return;
-    };
+    in_both_places(nothing_starts_the_site);
+}
+
+fn nothing_starts_the_site(place: Place) -> Option<Vec<String>> {
+    let wp_cli = wordpress::wp_cli()?;
     let keep = |_: &Lab| wp_cli.clone();
     let tables = "[known_good]\nage = \"2s\"\n";
-    let Some((scene, app)) =
-        watched_with(Place::Here, &["greeting", "flaky"], &keep, false, tables)
-    else {
-        return;
-    };
+    let (scene, app) = watched_with(place, &["greeting", "flaky"], &keep, false, tables)?;
+    let mut telling = telling(&scene, &app);
     let (down, once) = (app.plugin("flaky/down"), app.plugin("flaky/once"));
 
     // A person changes a key: told, left alone, and known after a while in which the site was well with it.
@@ -120,4 +119,6 @@ fn nothing_starts_the_site_in_manual_or_under_a_hold_and_chance_names_no_plugin(
     scene.approve(&approval);
     scene.ends(APP, "set_plugin_aside", "approved", "Cured");
     http::wait_for_status(&app.web.url, 200);
+    telling.heals(&scene, APP, "");
+    Some(telling.end())
 }

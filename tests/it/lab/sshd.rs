@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use healerd::model::host::{ALLOW_FILE, Become, ROOT_STATE};
 use rustix::process::Signal;
 
 use super::user::User;
@@ -16,7 +17,7 @@ use super::{Lab, find_program, process, set_mode, skip, wait_for};
 pub(crate) const UID: u32 = 47_001;
 
 /// What a lab with a server needs.
-pub(crate) const PROGRAMS: &[&str] = &["sshd", "ssh-keygen", "unshare", "mount", "setpriv"];
+pub(crate) const PROGRAMS: &[&str] = &["sshd", "ssh-keygen", "unshare", "mount", "sudo"];
 
 /// The static agent that a daemon pushes, or none where `packaging/build-agent` did not make it.
 pub(crate) fn agent() -> Option<PathBuf> {
@@ -63,8 +64,8 @@ pub(crate) struct Like {
     pub(crate) machine_id: String,
     /// The server whose host keys it has too.
     pub(crate) keys_of: Option<PathBuf>,
-    /// The list of what a root agent may do that root installed there, in a place that only sessions of this server see;
-    /// empty: there is none. See [`Sshd::root_agent`].
+    /// The list of what a root agent may do that root installed there, in a place that only sessions of this server see,
+    /// and the line in sudoers that lets its users start it; empty: there is none. See [`Sshd::root_agent`].
     pub(crate) allow: String,
 }
 
@@ -126,15 +127,6 @@ impl Lab {
             like.config,
             dir = dir.display(),
         );
-        if !like.allow.is_empty() {
-            let place = root_programs(&dir);
-            writeln!(
-                config,
-                "SetEnv PATH={}:/usr/local/bin:/usr/bin:/bin",
-                place.display()
-            )
-            .expect("text grows");
-        }
         let kinds = if like.host_keys.is_empty() {
             &["ed25519"][..]
         } else {
@@ -154,7 +146,13 @@ impl Lab {
         }
         std::fs::write(dir.join("config"), config).expect("root can write");
         std::fs::write(dir.join("authorized"), "").expect("root can write");
-        let mut script = vec![format!("mount --bind {}/passwd /etc/passwd", dir.display())];
+        let mut script = Vec::new();
+        if !like.allow.is_empty() {
+            let also = like.also.iter().map(|user| user.name.clone());
+            let users: Vec<String> = users.iter().cloned().chain(also).collect();
+            script.push(install_root_agent(&dir, &like.allow, &users));
+        }
+        script.push(format!("mount --bind {}/passwd /etc/passwd", dir.display()));
         if !like.machine_id.is_empty() {
             std::fs::write(dir.join("machine-id"), &like.machine_id).expect("root can write");
             script.push(format!(
@@ -167,9 +165,6 @@ impl Lab {
                 "mount -t tmpfs -o {options},uid={UID},gid={UID},mode=755 none {}",
                 home.display()
             ));
-        }
-        if !like.allow.is_empty() {
-            script.push(install_root_agent(&dir, &like.allow));
         }
         let program = find_program("sshd").expect("the lab was opened for it");
         script.push(format!(
@@ -214,35 +209,57 @@ fn root_programs(dir: &Path) -> PathBuf {
     dir.join("root-programs")
 }
 
-/// The line that puts the agent there, and in the place of sudo a script that admits its one line of words, as sudoers
-/// would. What makes it root is a program that only the server's own namespace has.
-fn install_root_agent(dir: &Path, allow: &str) -> String {
+/// Where sudo is told of it, as the server's users see it.
+const SUDOERS: &str = "/etc/sudoers.d/healerd";
+
+/// The line that puts the agent there and lets the machine's own sudo start it: its list and sudoers lie in an `/etc` that
+/// only the server's own namespace has, and so do its records.
+fn install_root_agent(dir: &Path, allow: &str, users: &[String]) -> String {
     let place = root_programs(dir);
-    std::fs::create_dir(&place).expect("root can write");
-    let (dir, place) = (dir.display(), place.display());
-    let list = format!("{dir}/agent.toml");
-    std::fs::write(&list, allow).expect("root can write");
-    set_mode(Path::new(&list), 0o600);
-    let sudo = format!(
-        "#!/bin/sh\n\
-         [ \"$*\" = '-n {place}/healer-agent --identity root --state /var/lib/healerd-agent' ] || exit 1\n\
-         exec {place}/setpriv --reuid 0 --regid 0 --clear-groups \"$2\" --identity root --state {dir}/root-state --allow {list}\n"
-    );
-    std::fs::write(format!("{dir}/sudo"), sudo).expect("root can write");
+    let become_root = Become {
+        program: place.join("healer-agent"),
+    };
+    let lines: Vec<_> = users
+        .iter()
+        .map(|user| become_root.sudoers_line(user) + "\n")
+        .collect();
+    let etc = dir.join("etc");
+    for folder in [&place, &etc, Path::new(ROOT_STATE)] {
+        // The last one is a place to mount something over, and stays as empty as it is.
+        std::fs::create_dir_all(folder).expect("root can write");
+    }
+    for (name, text) in [("agent.toml", allow), ("sudoers", &lines.concat())] {
+        std::fs::write(dir.join(name), text).expect("root can write");
+    }
     let agent = agent().expect("looked for when the lab was opened");
-    let setpriv = find_program("setpriv").expect("the lab was opened for it");
-    format!(
-        "mount -t tmpfs -o mode=755 none {place} && cp {} {place}/healer-agent && cp {} {place}/setpriv && \
-         chmod 4755 {place}/setpriv && cp {dir}/sudo {place}/sudo && chmod 755 {place}/sudo",
-        agent.display(),
-        setpriv.display(),
-    )
+    let (dir, place, etc) = (dir.display(), place.display(), etc.display());
+    [
+        format!("mount -t tmpfs -o mode=755 none {etc}"),
+        format!("mkdir {etc}/upper {etc}/work {etc}/all"),
+        format!("mount -t overlay -o lowerdir=/etc,upperdir={etc}/upper,workdir={etc}/work none {etc}/all"),
+        // What is mounted on a file there does not show through.
+        format!("cp /etc/hosts /etc/resolv.conf {etc}/all/"),
+        format!("install -D -m 0600 {dir}/agent.toml {etc}/all{ALLOW_FILE}").replace("/all/etc/", "/all/"),
+        format!("install -m 0440 {dir}/sudoers {etc}/all{SUDOERS}").replace("/all/etc/", "/all/"),
+        format!("mount --bind {etc}/all /etc"),
+        format!("mount -t tmpfs -o mode=755 none {place}"),
+        format!("install -m 0755 {} {place}/healer-agent", agent.display()),
+        format!("mount -t tmpfs -o mode=700 none {ROOT_STATE}"),
+    ]
+    .join(" && ")
 }
 
 impl Sshd {
     /// The program that root operations go to, where the server has one.
     pub(crate) fn root_agent(&self) -> PathBuf {
         root_programs(&self.dir).join("healer-agent")
+    }
+
+    /// Puts this in the place of what sudo was told of the root agent.
+    pub(crate) fn tell_sudo(&self, lines: &str) {
+        let file = self.seen(Path::new(SUDOERS));
+        std::fs::write(&file, lines).expect("root can write");
+        set_mode(&file, 0o440);
     }
 
     /// Lets a key in; `options` stand before it.

@@ -1,10 +1,11 @@
 //! The agent's way to a host that has nothing, and the hosts on which it cannot live.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use healer_agent::protocol::{Answer, Frame, Refusal, RefusalCode};
 use healerd::host::ssh::AgentFiles;
+use healerd::model::host::{Become, ROOT_STATE};
 use healerd::seam::Host as _;
 
 use super::remote::{Remote, answers, refusal};
@@ -275,37 +276,8 @@ async fn root_operations_ask_for_what_they_need() {
     assert!(error.to_string().contains("become = \"sudo\""), "{error}");
 }
 
-#[tokio::test]
-async fn root_operations_go_by_sudo_to_the_root_owned_agent_alone() {
-    let Some(mut remote) = Remote::open(&Like {
-        config: "PermitUserEnvironment yes".to_owned(),
-        ..Like::default()
-    }) else {
-        return;
-    };
-    let dir = remote.lab.dir().to_owned();
-    let program = dir.join("root-agent");
-    let name = format!("healer-agent-{}", std::env::consts::ARCH);
-    std::fs::copy(remote.launch.agents.directories[0].join(name), &program).unwrap();
-    // In the place of sudo: it admits one line of words, and the set-user-id bit gives what sudo would give.
-    set_mode(&program, 0o4755);
-    let admitted = format!(
-        "-n {} --identity root --state /var/lib/healerd-agent",
-        program.display()
-    );
-    std::fs::create_dir(dir.join("bin")).unwrap();
-    let sudo = format!(
-        "#!/bin/sh\n[ \"$*\" = '{admitted}' ] || exit 1\nexec \"$2\" --identity root --state {}/root-state\n",
-        dir.display()
-    );
-    std::fs::write(dir.join("bin/sudo"), sudo).unwrap();
-    set_mode(&dir.join("bin/sudo"), 0o755);
-    remote.authorize(&format!(
-        "environment=\"PATH={}/bin:/usr/bin:/bin\"",
-        dir.display()
-    ));
-    remote.settings.r#become = Some(healerd::model::host::Become { program });
-    let host = remote.host();
+/// Root's greeting there, or what is said instead.
+async fn greeted_as_root(remote: &Remote) -> Result<healer_agent::protocol::Hello, String> {
     let root = healerd::seam::Login {
         identity: healerd::model::action::Identity::Root,
         uid: 0,
@@ -313,11 +285,62 @@ async fn root_operations_go_by_sudo_to_the_root_owned_agent_alone() {
         user: None,
     };
     let asked = super::remote::call(root, healerd::seam::Lane::Check, super::remote::hello());
-    let reply = host.call(asked).await.unwrap();
-    let healer_agent::protocol::Answer::Hello(hello) = reply.answer else {
-        panic!("a greeting is answered by one: {reply:?}");
+    let host = remote.host();
+    let reply = host.call(asked).await;
+    host.close().await;
+    match reply.map_err(|error| error.to_string())?.answer {
+        healer_agent::protocol::Answer::Hello(hello) => Ok(hello),
+        other => panic!("a greeting is answered by one: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn root_operations_go_by_sudo_to_the_root_owned_agent_alone() {
+    let Some(mut remote) = Remote::open(&Like {
+        allow: "[[restart]]\nunit = \"shop.service\"\n".to_owned(),
+        ..Like::default()
+    }) else {
+        return;
     };
+    let program = remote.sshd.root_agent();
+    let become_root = Become { program };
+    remote.settings.r#become = Some(become_root.clone());
+    let hello = greeted_as_root(&remote).await.unwrap();
     assert_eq!(hello.uid, 0);
-    assert!(dir.join("root-state").is_dir());
+    assert_eq!(hello.allowed, ["restart shop.service"]);
+    assert!(remote.sshd.seen(Path::new(ROOT_STATE)).is_dir());
     assert!(!remote.state().exists(), "nothing was pushed for it");
+
+    // Whatever sudo has against it is told with the line that it lacks.
+    let line = become_root.sudoers_line("shop");
+    for (case, sudoers, words) in [
+        ("no line", String::new(), line.as_str()),
+        (
+            "with a password",
+            line.replace("NOPASSWD: ", ""),
+            "a password is required",
+        ),
+        (
+            "something else",
+            line.replace("--identity root", "--identity app"),
+            "a password is required",
+        ),
+        (
+            "no terminal",
+            format!("Defaults requiretty\n{line}"),
+            "Defaults:shop !requiretty",
+        ),
+    ] {
+        remote.sshd.tell_sudo(&format!("{sudoers}\n"));
+        let said = greeted_as_root(&remote).await.unwrap_err();
+        assert!(said.contains(words), "{case}: {said}");
+        assert!(said.contains("visudo"), "{case}: {said}");
+    }
+    remote.sshd.tell_sudo(&format!("{line}\n"));
+    greeted_as_root(&remote).await.unwrap();
+    let elsewhere = remote.lab.dir().join("not-there");
+    remote.settings.r#become = Some(Become { program: elsewhere });
+    remote.sshd.tell_sudo("shop ALL=(root) NOPASSWD: ALL\n");
+    let said = greeted_as_root(&remote).await.unwrap_err();
+    assert!(said.contains("not-there is not there"), "{said}");
 }
