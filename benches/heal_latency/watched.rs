@@ -185,15 +185,11 @@ impl Vault for WatchedVault {
         Box::pin(self.1.timed("vault: verify", self.0.verify(id)))
     }
 
-    fn confirm(
-        &self,
-        id: BackupId,
-        looked: HashSet<Digest>,
-    ) -> BoxFuture<'_, Result<(), VaultError>> {
+    fn confirm(&self, id: BackupId, looked: Vec<Digest>) -> BoxFuture<'_, Result<(), VaultError>> {
         Box::pin(self.1.timed("vault: confirm", self.0.confirm(id, looked)))
     }
 
-    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, Vec<Digest>> {
         self.0.unchanged(digests)
     }
 

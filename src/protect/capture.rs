@@ -155,18 +155,22 @@ async fn take(
     let limits = &request.limits;
     let taken = world.clock.now();
     let reach = Reach::new(world, request.app, request.login, limits.time)?;
-    let warm = if trusting {
-        world.vault.warm_index(&request.app.name).await
-    } else {
-        WarmIndex::new()
+    let warm = async {
+        if trusting {
+            world.vault.warm_index(&request.app.name).await
+        } else {
+            WarmIndex::new()
+        }
     };
-
     let patterns: Vec<Pattern> = request
         .members
         .iter()
         .map(|member| member.pattern.clone())
         .collect();
-    let mut writes = reach.list(&patterns, limits.write_entries_max).await?;
+    // The vault is read while the host walks.
+    let listing = reach.list(&patterns, limits.write_entries_max);
+    let (warm, writes) = futures_util::future::join(warm, listing).await;
+    let mut writes = writes?;
     if let Some((path, reason)) = std::mem::take(&mut writes.unreadable).into_iter().next() {
         return Err(ProtectError::Unreadable { path, reason });
     }

@@ -1,6 +1,7 @@
 //! Contents of a backup's files: which must be pulled, pulling them, and remembering them for the next time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, btree_map};
+use std::iter::Peekable;
 use std::time::Duration;
 
 use healer_agent::tree::{Content, Digest, EntryState, Manifest, StatKey, TreePath};
@@ -64,10 +65,34 @@ pub(super) fn regular(entry: &EntryState) -> Option<u64> {
     }
 }
 
+/// Looks paths up in a warm index, in path order: beside each other where the index is not much longer than what is
+/// looked up.
+struct Beside<'a> {
+    warm: &'a WarmIndex,
+    rest: Option<Peekable<btree_map::Iter<'a, TreePath, (StatKey, Digest)>>>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(warm: &'a WarmIndex, asked: usize) -> Self {
+        let rest = (warm.len() / 8 <= asked).then(|| warm.iter().peekable());
+        Self { warm, rest }
+    }
+
+    /// `path` comes after those before it.
+    fn get(&mut self, path: &TreePath) -> Option<&'a (StatKey, Digest)> {
+        let Some(rest) = &mut self.rest else {
+            return self.warm.get(path);
+        };
+        while rest.next_if(|(one, _)| *one < path).is_some() {}
+        rest.next_if(|(one, _)| *one == path)
+            .map(|(_, known)| known)
+    }
+}
+
 /// What the warm index knows and the vault still holds.
 pub(super) struct Known<'a> {
     warm: &'a WarmIndex,
-    /// Those of the entries that were met, each once.
+    /// Those of the entries that were met, each once, in order.
     met: Vec<Digest>,
     missing: HashSet<Digest>,
 }
@@ -80,12 +105,8 @@ impl Known<'_> {
             .collect()
     }
 
-    /// The content of the very file that was met again.
-    fn digest(&self, path: &TreePath, key: &StatKey) -> Option<Digest> {
-        self.warm
-            .get(path)
-            .filter(|(known, digest)| known == key && !self.missing.contains(digest))
-            .map(|(_, digest)| *digest)
+    fn holds(&self, digest: Digest) -> bool {
+        self.missing.is_empty() || !self.missing.contains(&digest)
     }
 }
 
@@ -100,11 +121,16 @@ pub(super) async fn known<'a>(
         met: Vec::new(),
         missing: HashSet::new(),
     };
-    let mut digests: Vec<Digest> = manifests
-        .into_iter()
-        .flatten()
-        .filter_map(|(path, entry)| known.digest(path, &entry.as_ref()?.key))
-        .collect();
+    let mut digests: Vec<Digest> = Vec::new();
+    for manifest in manifests {
+        let mut beside = Beside::new(warm, manifest.len());
+        digests.extend(manifest.iter().filter_map(|(path, entry)| {
+            let key = &entry.as_ref()?.key;
+            // Of what is no file the index knows nothing.
+            let (known, digest) = beside.get(path)?;
+            (known == key).then_some(*digest)
+        }));
+    }
     digests.sort_unstable();
     digests.dedup();
     if !digests.is_empty() {
@@ -120,6 +146,7 @@ pub(super) fn pulls(
     known: &Known<'_>,
     wanted: impl Fn(&TreePath) -> bool,
 ) -> Vec<Pull> {
+    let mut beside = Beside::new(known.warm, entries.len());
     let mut pulls: Vec<Pull> = Vec::new();
     let mut linked: HashMap<StatKey, usize> = HashMap::new();
     for (path, entry) in entries {
@@ -130,8 +157,12 @@ pub(super) fn pulls(
         if !wanted(path) {
             continue;
         }
-        if let Some(found) = known.digest(path, &state.key) {
-            *digest = Some(found);
+        // The content of the very file that was met again.
+        if let Some((key, found)) = beside.get(path)
+            && *key == state.key
+            && known.holds(*found)
+        {
+            *digest = Some(*found);
             continue;
         }
         if state.key.nlink > 1
@@ -313,21 +344,31 @@ pub(super) fn settle(entries: &mut Manifest, pulled: Pulled, single: impl Fn(&Tr
 
 pub(super) async fn remember(world: &World, app: &App, warm: WarmIndex, manifest: &BackupManifest) {
     let mut index = warm;
-    let mut changed = false;
-    for (path, entry) in manifest.members.iter().chain(&manifest.base) {
-        let Some(entry) = entry else {
-            changed |= index.remove(path).is_some();
-            continue;
-        };
-        if let Some((_, digest)) = stored(entry)
-            && !racy(&entry.key, &manifest.taken)
-        {
-            let value = (entry.key, digest);
-            if index.get(path) != Some(&value) {
-                changed = true;
-                index.insert(path.clone(), value);
+    let mut news = Vec::new();
+    for entries in [&manifest.members, &manifest.base] {
+        let mut beside = Beside::new(&index, entries.len());
+        for (path, entry) in entries {
+            let known = beside.get(path);
+            let Some(entry) = entry else {
+                if known.is_some() {
+                    news.push((path, None));
+                }
+                continue;
+            };
+            if let Some((_, digest)) = stored(entry)
+                && !racy(&entry.key, &manifest.taken)
+                && known != Some(&(entry.key, digest))
+            {
+                news.push((path, Some((entry.key, digest))));
             }
         }
+    }
+    let mut changed = !news.is_empty();
+    for (path, value) in news {
+        match value {
+            Some(value) => index.insert(path.clone(), value),
+            None => index.remove(path),
+        };
     }
     while index.len() > WARM_MAX {
         changed = true;

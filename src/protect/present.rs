@@ -1,6 +1,6 @@
 //! Looking again: proving a stored backup anew, the present with contents' digests, and what differs from a backup.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use healer_agent::probe::known::KnownSettings;
@@ -38,7 +38,7 @@ pub async fn reverify(
     id: BackupId,
     members: &[WriteMember],
 ) -> Result<VerifiedBackup, ProtectError> {
-    world.vault.confirm(id, HashSet::new()).await?;
+    world.vault.confirm(id, Vec::new()).await?;
     let manifest = world.vault.manifest(id).await?;
     let row = row_of(&manifest, world.clock.now());
     Ok(VerifiedBackup::proven(manifest, row, members.to_vec()))

@@ -130,6 +130,7 @@ impl<'a> Reach<'a> {
             return Ok(listing); // an empty selection is never sent: it must not be read as everything
         }
         let mut after: Option<TreePath> = None;
+        let mut found = Vec::new();
         loop {
             let request = |deadline_ms| Request::List {
                 target: self.target.clone(),
@@ -157,16 +158,23 @@ impl<'a> Reach<'a> {
                 .map(|(path, _)| path)
                 .max(unreadable.last().map(|(path, _)| path))
                 .cloned();
-            listing.entries.extend(entries);
+            if found.is_empty() {
+                found = entries;
+            } else {
+                found.extend(entries);
+            }
             listing.unreadable.extend(unreadable);
-            let found = listing.entries.len() + listing.unreadable.len();
-            if found as u64 > entries_max {
+            if (found.len() + listing.unreadable.len()) as u64 > entries_max {
                 return Err(ProtectError::TooLarge {
                     limit: format!("{entries_max} entries"),
                 });
             }
             match (more, last) {
-                (false, _) => return Ok(listing),
+                (false, _) => {
+                    // At once, because they come in order.
+                    listing.entries = found.into_iter().collect();
+                    return Ok(listing);
+                }
                 // A page that does not go on would never end.
                 (true, Some(last)) if after.as_ref().is_none_or(|after| last > *after) => {
                     after = Some(last);

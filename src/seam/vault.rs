@@ -110,21 +110,17 @@ pub trait Vault: Send + Sync {
 
     /// Proves a backup that was just committed: everything is read and compared, but for contents that this process
     /// read before and that no program can have changed since. [`Vault::verify`] makes no such exception. What was
-    /// looked at during the backup is not looked at again.
-    fn confirm(
-        &self,
-        id: BackupId,
-        looked: HashSet<Digest>,
-    ) -> BoxFuture<'_, Result<(), VaultError>> {
+    /// looked at during the backup is not looked at again: `looked`, in order.
+    fn confirm(&self, id: BackupId, looked: Vec<Digest>) -> BoxFuture<'_, Result<(), VaultError>> {
         drop(looked);
         self.verify(id)
     }
 
-    /// Those of these contents that this process has read back before, and whose files are still the same. The look
-    /// begins with the call and goes on beside it.
-    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+    /// Those of these contents that this process has read back before, and whose files are still the same, in order. The
+    /// look begins with the call and goes on beside it.
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, Vec<Digest>> {
         drop(digests);
-        Box::pin(std::future::ready(HashSet::new()))
+        Box::pin(std::future::ready(Vec::new()))
     }
 
     /// Ids of all backups with a readable manifest.

@@ -1,6 +1,6 @@
 //! The same cases against the real and the simulated side of the seams: production and simulation differ in nothing else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use healer_agent::tree::{Content, Digest, EntryState, Meta, Stamp, StatKey};
@@ -106,7 +106,7 @@ async fn a_vault(vault: &dyn Vault) {
     assert_eq!(listed, [one.id, two.id]);
     assert_eq!(vault.manifest(one.id).await.unwrap(), one);
     vault.verify(one.id).await.unwrap();
-    vault.confirm(two.id, HashSet::new()).await.unwrap();
+    vault.confirm(two.id, Vec::new()).await.unwrap();
 
     vault.remove(one.id).await.unwrap();
     assert!(matches!(vault.manifest(one.id).await, Err(VaultError::Absent(id)) if id == one.id));

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 pub use path::{PathError, Pattern, TreePath};
 
@@ -34,6 +33,11 @@ impl Digest {
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Its 64 lower-case hex digits, without the heap.
+    pub fn to_hex(&self) -> impl AsRef<str> {
+        blake3::Hash::from_bytes(self.0).to_hex()
     }
 
     /// Reads 64 hex digits; anything else is `None`.
@@ -149,12 +153,12 @@ pub struct EntryState {
 /// that could be read. Sorted, so equal trees give equal bytes.
 pub type Manifest = BTreeMap<TreePath, Option<EntryState>>;
 
-/// A manifest as JSON, to stand in a larger one.
+/// Appends a manifest as JSON, to stand in a larger one.
 ///
 /// # Errors
 /// Only when it cannot be written as JSON, which is a fault of ours.
-pub fn manifest_json(manifest: &Manifest) -> serde_json::Result<Box<RawValue>> {
-    serde_json::value::to_raw_value(manifest)
+pub fn write_manifest(out: &mut Vec<u8>, manifest: &Manifest) -> serde_json::Result<()> {
+    serde_json::to_writer(out, manifest)
 }
 
 /// What an action did to one path, recorded on the target when its processes were gone and before `finished`.

@@ -80,6 +80,22 @@ impl TreePath {
         Ok(Self(clean))
     }
 
+    /// As [`TreePath::from_bytes`], without a copy where nothing is to be cleaned away.
+    pub(crate) fn from_vec(bytes: Vec<u8>) -> Result<Self, PathError> {
+        if bytes.len() <= 4096 && is_clean(&bytes) {
+            return Ok(Self(bytes));
+        }
+        Self::from_bytes(&bytes)
+    }
+
+    /// The last component; `None` for the root.
+    pub(crate) fn name(&self) -> Option<&[u8]> {
+        self.0
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .filter(|name| !name.is_empty())
+    }
+
     /// The bytes, without leading or trailing slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -28,8 +28,8 @@ use crate::protocol::{Refusal, RefusalCode};
 use crate::roots::{Roots, absent};
 use crate::tree::{Content, EntryState, Manifest, Meta, Pattern, StatKey, TreePath};
 
-pub(crate) use state::{MARK, digest, key_of, reopen, value};
-pub use state::{state_at, state_of};
+pub(crate) use state::{MARK, key_of, reopen, value};
+pub use state::{digest, state_at, state_of};
 
 /// Directory handles that a walk keeps open at most; deeper directories are opened again for each entry.
 const HANDLES_MAX: usize = 64;
@@ -80,10 +80,10 @@ pub fn list(
             return ControlFlow::Break(());
         }
         found += 1;
-        match look() {
-            Ok(Found::State(state)) => page.entries.push((path.clone(), state)),
+        match look(&path) {
+            Ok(Found::State(state)) => page.entries.push((path, state)),
             Ok(Found::Vanished) => {}
-            Err(error) => page.unreadable.push((path.clone(), error.to_string())),
+            Err(error) => page.unreadable.push((path, error.to_string())),
         }
         ControlFlow::Continue(())
     });
@@ -144,12 +144,12 @@ pub fn snapshot_since(
             failed = Some(limit("the time for the walk is over"));
             return ControlFlow::Break(());
         }
-        match look() {
+        match look(&path) {
             Ok(Found::State(state)) => {
-                manifest.insert(path.clone(), state);
+                manifest.insert(path, state);
             }
             Ok(Found::Vanished) => {}
-            Err(error) => unreadable.push((path.clone(), error.to_string())),
+            Err(error) => unreadable.push((path, error.to_string())),
         }
         ControlFlow::Continue(())
     });
@@ -237,7 +237,7 @@ enum Found {
     Vanished,
 }
 
-type Look<'a> = dyn FnMut() -> io::Result<Found> + 'a;
+type Look<'a> = dyn FnMut(&TreePath) -> io::Result<Found> + 'a;
 
 struct Walk<'a> {
     roots: &'a Roots,
@@ -247,7 +247,7 @@ struct Walk<'a> {
     previous: Option<&'a Manifest>,
 }
 
-type Sink<'s> = dyn FnMut(&TreePath, &mut Look<'_>) -> ControlFlow<()> + 's;
+type Sink<'s> = dyn FnMut(TreePath, &mut Look<'_>) -> ControlFlow<()> + 's;
 
 /// What is still to be visited, on a stack with the next one last. Sorting by `at` gives path order: everything below
 /// a directory sorts behind the directory's path and a slash, and `a-b` comes between `a` and `a/b`.
@@ -276,31 +276,30 @@ impl Walk<'_> {
             .peekable();
         let mut stack = self.starts();
         while let Some(Token { at, what }) = stack.pop() {
-            let entry = matches!(what, What::Entry(_));
-            let bytes = if entry {
-                &at
-            } else {
-                at.strip_suffix(b"/").unwrap_or(&at)
-            };
-            let Ok(path) = TreePath::from_bytes(bytes) else {
-                continue; // longer than any path that the kernel opens
-            };
-            let met = if let What::Entry(handle) = &what {
+            if let What::Entry(handle) = &what {
+                let Ok(path) = TreePath::from_vec(at) else {
+                    continue; // longer than any path that the kernel opens
+                };
                 while let Some(single) = singles.next_if(|single| **single < path) {
-                    sink(single, &mut || self.single(single).map(Found::State))?;
+                    sink(single.clone(), &mut |path| {
+                        self.single(path).map(Found::State)
+                    })?;
                 }
                 if singles.peek().is_some_and(|single| **single == path) {
                     continue; // comes with its own look
                 }
                 if self.wanted(&path) {
-                    sink(&path, &mut || self.entry(&path, handle.as_deref()))?;
+                    sink(path, &mut |path| self.entry(path, handle.as_deref()))?;
                 }
                 continue;
-            } else if self.is_over(&at) {
+            }
+            let Ok(path) = TreePath::from_bytes(at.strip_suffix(b"/").unwrap_or(&at)) else {
                 continue;
-            } else {
-                self.below(&path, &at)
             };
+            if self.is_over(&at) {
+                continue;
+            }
+            let met = self.below(&path, &at);
             let unreadable = match met {
                 Ok(mut tokens) => {
                     stack.append(&mut tokens);
@@ -318,11 +317,13 @@ impl Walk<'_> {
             };
             if !expected {
                 let mut error = Some(unreadable);
-                sink(&path, &mut || Err(error.take().unwrap_or_else(gone)))?;
+                sink(path, &mut |_| Err(error.take().unwrap_or_else(gone)))?;
             }
         }
         for single in singles {
-            sink(single, &mut || self.single(single).map(Found::State))?;
+            sink(single.clone(), &mut |path| {
+                self.single(path).map(Found::State)
+            })?;
         }
         ControlFlow::Continue(())
     }
@@ -389,7 +390,8 @@ impl Walk<'_> {
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            let mut here = at.to_vec();
+            let mut here = Vec::with_capacity(at.len() + name.len());
+            here.extend_from_slice(at);
             here.extend_from_slice(name);
             let below = match entry.file_type() {
                 FileType::Directory => Some(What::Directory),
@@ -417,15 +419,19 @@ impl Walk<'_> {
 
     /// The state of an entry of a walked directory.
     fn entry(&self, path: &TreePath, directory: Option<&OwnedFd>) -> io::Result<Found> {
-        let Some((parent, name)) = path.split_last() else {
+        let Some(name) = path.name() else {
             return Ok(Found::Vanished);
         };
-        let state = match directory {
-            Some(directory) => self.state(directory, name, path),
-            None => match absent(self.roots.at(&parent, OFlags::PATH | OFlags::DIRECTORY))? {
+        let state = if let Some(directory) = directory {
+            self.state(directory, name, path)
+        } else {
+            let parent = path
+                .split_last()
+                .map_or_else(TreePath::root, |(parent, _)| parent);
+            match absent(self.roots.at(&parent, OFlags::PATH | OFlags::DIRECTORY))? {
                 Some(directory) => self.state(&directory, name, path),
                 None => Ok(None),
-            },
+            }
         };
         Ok(state?.map_or(Found::Vanished, |state| Found::State(Some(state))))
     }

@@ -135,7 +135,10 @@ fn digest_of(handle: BorrowedFd<'_>) -> io::Result<Digest> {
 }
 
 /// The digest of everything from a file's position to its end.
-pub(crate) fn digest(file: &mut File) -> io::Result<Digest> {
+///
+/// # Errors
+/// What the system says.
+pub fn digest(file: &mut File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -17,7 +17,7 @@ const SYNC_ALL_FROM: usize = 8;
 impl Shelf {
     /// Makes a backup exist.
     pub(super) fn commit(self: &Arc<Self>, manifest: &BackupManifest) -> Result<(), VaultError> {
-        let bytes = record::manifest_bytes(manifest).map_err(|source| {
+        let whole = record::ManifestFile::of(manifest).map_err(|source| {
             self.manifests
                 .error("write", &manifest_name(manifest.id), source.into())
         })?;
@@ -40,7 +40,7 @@ impl Shelf {
             kept: false,
         };
         let mut file = self.temps.create(&temp.name)?;
-        file.write_all(&bytes)
+        file.write_all(whole.bytes())
             .map_err(|source| self.temps.error("write", &temp.name, source))?;
         self.point("vault.manifest.written")?;
         if new.len() >= SYNC_ALL_FROM {
@@ -65,7 +65,8 @@ impl Shelf {
         let mut state = lock(&self.state);
         state.wrote(Written {
             id: manifest.id,
-            file: Digest::of(&bytes),
+            line: whole.line().into(),
+            json: whole.digest(),
             contents: digests.as_slice().into(),
         });
         if let Some(named) = &mut state.named {

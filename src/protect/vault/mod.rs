@@ -13,6 +13,7 @@
 //! It reads nothing from hosts and decides nothing about age: [`super::capture`] fills it, [`super::retention`] says
 //! what may go. Contents are packed and proven by digest; they are not sealed yet, the container has the place for it.
 
+mod by_digest;
 mod commit;
 mod files;
 mod object;
@@ -200,17 +201,13 @@ impl Vault for DirVault {
         self.blocking(move |shelf| shelf.verify(id))
     }
 
-    fn confirm(
-        &self,
-        id: BackupId,
-        looked: HashSet<Digest>,
-    ) -> BoxFuture<'_, Result<(), VaultError>> {
+    fn confirm(&self, id: BackupId, looked: Vec<Digest>) -> BoxFuture<'_, Result<(), VaultError>> {
         self.blocking(move |shelf| shelf.confirm(id, &looked))
     }
 
-    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, HashSet<Digest>> {
+    fn unchanged(&self, digests: Vec<Digest>) -> BoxFuture<'static, Vec<Digest>> {
         let owner = Arc::clone(&self.shelf);
-        let look = tokio::task::spawn_blocking(move || owner.unchanged(&digests));
+        let look = tokio::task::spawn_blocking(move || owner.unchanged(digests));
         // Without an answer everything is looked at when the backup is confirmed.
         Box::pin(async move { look.await.unwrap_or_default() })
     }

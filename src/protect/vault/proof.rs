@@ -1,11 +1,15 @@
 //! Reading back: manifests, and the contents that they name.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use healer_agent::tree::Digest;
+use healer_agent::walk;
 
-use super::shelf::{PROVEN_MAX, Shelf, Stamp, damaged_object, lock, manifest_name, shelf_of};
+use super::shelf::{
+    PROVEN_MAX, Shelf, Stamp, damaged_object, folder_of, lock, manifest_name, shelf_of,
+};
 use super::{files, record};
 use crate::model::backup::BackupManifest;
 use crate::model::id::BackupId;
@@ -33,8 +37,8 @@ impl Shelf {
     /// As [`Shelf::verify`], but an object that this process already read back is only asked whether it is still the
     /// same file: its inode, length and change time, which no program can set. A manifest that this process wrote is
     /// read back and compared with what was written, and not taken apart.
-    /// Those in `looked` were asked already, during this backup.
-    pub(super) fn confirm(&self, id: BackupId, looked: &HashSet<Digest>) -> Result<(), VaultError> {
+    /// Those in `looked`, which is sorted, were asked already, during this backup.
+    pub(super) fn confirm(&self, id: BackupId, looked: &[Digest]) -> Result<(), VaultError> {
         let mut digests: Arc<[Digest]> = if let Some(digests) = self.reread_written(id)? {
             digests
         } else {
@@ -45,9 +49,14 @@ impl Shelf {
         if !looked.is_empty() {
             // What was set aside meanwhile is met again.
             let state = lock(&self.state);
+            let mut looked = looked.iter().peekable();
+            let mut is_looked = |digest: &Digest| {
+                while looked.next_if(|one| *one < digest).is_some() {}
+                looked.peek() == Some(&digest)
+            };
             let left = digests
                 .iter()
-                .filter(|digest| !looked.contains(digest) || !state.proven.contains_key(digest))
+                .filter(|digest| !is_looked(digest) || !state.proven.contains_key(digest))
                 .copied()
                 .collect();
             drop(state);
@@ -68,36 +77,40 @@ impl Shelf {
 
     /// Those of these that were read back before and are the same files since. An error is no answer: whoever needs
     /// the content meets it again.
-    pub(super) fn unchanged(&self, digests: &[Digest]) -> HashSet<Digest> {
-        let Ok(unproven) = self.unproven(digests) else {
-            return HashSet::new();
+    pub(super) fn unchanged(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        let Ok(unproven) = self.unproven(&digests) else {
+            return Vec::new();
         };
-        let mut unchanged: HashSet<Digest> = digests.iter().copied().collect();
-        for digest in unproven {
-            unchanged.remove(&digest);
-        }
-        unchanged
+        let mut unproven = unproven.iter().peekable();
+        digests.retain(|digest| unproven.next_if_eq(&digest).is_none());
+        digests
     }
 
     /// What a manifest names, if its file reads as this process wrote it; `None`: it must be asked itself.
     fn reread_written(&self, id: BackupId) -> Result<Option<Arc<[Digest]>>, VaultError> {
-        let Some((file, contents)) = lock(&self.state)
+        let Some((line, json, contents)) = lock(&self.state)
             .written
             .iter()
             .find(|written| written.id == id)
-            .map(|written| (written.file, Arc::clone(&written.contents)))
+            .map(|written| {
+                let contents = Arc::clone(&written.contents);
+                (written.line.clone(), written.json, contents)
+            })
         else {
             return Ok(None);
         };
         let name = manifest_name(id);
-        if let Some(file) = self.manifests.read(&name)? {
-            files::forget_pages(&file);
-        }
-        let bytes = self
-            .manifests
-            .read_all(&name, record::MANIFEST_BYTES_MAX)?
-            .ok_or(VaultError::Absent(id))?;
-        Ok((Digest::of(&bytes) == file).then_some(contents))
+        let mut file = self.manifests.read(&name)?.ok_or(VaultError::Absent(id))?;
+        files::forget_pages(&file);
+        // Piece by piece: a buffer for all of it would cost more than reading it.
+        let fail = |source| self.manifests.error("read", &name, source);
+        let mut head = Vec::with_capacity(line.len());
+        (&mut file)
+            .take(line.len() as u64)
+            .read_to_end(&mut head)
+            .map_err(fail)?;
+        let same = head[..] == line[..] && walk::digest(&mut file).map_err(fail)? == json;
+        Ok(same.then_some(contents))
     }
 
     /// Objects of these that were never read back, or are another file since.
@@ -111,10 +124,10 @@ impl Shelf {
         };
         let mut unproven = Vec::new();
         for (digest, stamp) in digests.iter().zip(proven) {
-            let (folder, name) = shelf_of(*digest);
+            let (folder, name) = (folder_of(*digest), digest.to_hex());
             let now = match stamp {
                 Some(_) => self.objects[folder]
-                    .stat(&name)?
+                    .stat(&name.as_ref()[2..])?
                     .map(|stat| stamp_of(&stat)),
                 None => None,
             };

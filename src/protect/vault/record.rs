@@ -6,7 +6,6 @@
 
 use healer_agent::tree::{self, Digest, Stamp, StatKey, TreePath};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::model::backup::{BackupKind, BackupManifest};
 use crate::model::id::{BackupId, HealId};
@@ -25,22 +24,65 @@ pub(super) const INDEX_BYTES_MAX: u64 = 256 << 20;
 /// The first line of a manifest is shorter than this.
 pub(super) const LINE_BYTES_MAX: usize = 160;
 
-/// The whole file.
-///
-/// # Errors
-/// Only when the value cannot be written as JSON, which is a fault of ours.
-pub(super) fn manifest_bytes(manifest: &BackupManifest) -> Result<Vec<u8>, serde_json::Error> {
-    let json = manifest_json(manifest)?;
-    let mut bytes = format!("{MANIFEST} {} {}\n", Digest::of(&json), json.len()).into_bytes();
-    bytes.extend_from_slice(&json);
-    Ok(bytes)
+/// A manifest as a file: one line, and the JSON that it tells of.
+#[derive(Debug)]
+pub(super) struct ManifestFile {
+    bytes: Vec<u8>,
+    /// Where the line begins; before it is what was kept free for it.
+    begin: usize,
+    json: usize,
+    digest: Digest,
+}
+
+impl ManifestFile {
+    /// # Errors
+    /// Only when the value cannot be written as JSON, which is a fault of ours.
+    pub(super) fn of(manifest: &BackupManifest) -> Result<Self, serde_json::Error> {
+        let mut bytes = Vec::with_capacity(LINE_BYTES_MAX + bytes_about(manifest));
+        bytes.resize(LINE_BYTES_MAX, 0);
+        write_json(&mut bytes, manifest)?;
+        let json = &bytes[LINE_BYTES_MAX..];
+        let digest = Digest::of(json);
+        let line = format!("{MANIFEST} {digest} {}\n", json.len());
+        let begin = LINE_BYTES_MAX - line.len(); // two words, 64 digits and a number are shorter than that
+        bytes[begin..LINE_BYTES_MAX].copy_from_slice(line.as_bytes());
+        Ok(Self {
+            bytes,
+            begin,
+            json: LINE_BYTES_MAX,
+            digest,
+        })
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
+
+    /// Its first line, which names length and digest of all that follows.
+    pub(super) fn line(&self) -> &[u8] {
+        &self.bytes[self.begin..self.json]
+    }
+
+    /// Digest of what follows the line.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Bytes of its JSON, so that it need not be moved while it grows.
+fn bytes_about(manifest: &BackupManifest) -> usize {
+    const ENTRY: usize = 240;
+    let entries = manifest.members.len() + manifest.base.len();
+    let paths = manifest.members.keys().chain(manifest.base.keys());
+    4096 + entries * ENTRY + paths.map(|path| path.as_bytes().len()).sum::<usize>()
 }
 
 /// The JSON of a manifest. Its lists of entries, which are nearly all of it, are written by the agent's crate: that one
-/// is built for speed.
-fn manifest_json(manifest: &BackupManifest) -> serde_json::Result<Vec<u8>> {
+/// is built for speed. They go straight to their place, because a copy of so many bytes costs as much as writing them.
+fn write_json(out: &mut Vec<u8>, manifest: &BackupManifest) -> serde_json::Result<()> {
     #[derive(Serialize)]
-    struct Written<'a> {
+    struct Head<'a> {
         id: &'a BackupId,
         kind: &'a BackupKind,
         app: &'a AppName,
@@ -48,9 +90,6 @@ fn manifest_json(manifest: &BackupManifest) -> serde_json::Result<Vec<u8>> {
         roots: &'a [String],
         heal: &'a Option<HealId>,
         taken: &'a Moment,
-        members: Box<RawValue>,
-        base: Box<RawValue>,
-        base_gaps: &'a [(TreePath, String)],
     }
     let BackupManifest {
         id,
@@ -64,18 +103,27 @@ fn manifest_json(manifest: &BackupManifest) -> serde_json::Result<Vec<u8>> {
         base,
         base_gaps,
     } = manifest;
-    serde_json::to_vec(&Written {
-        id,
-        kind,
-        app,
-        host,
-        roots,
-        heal,
-        taken,
-        members: tree::manifest_json(members)?,
-        base: tree::manifest_json(base)?,
-        base_gaps,
-    })
+    serde_json::to_writer(
+        &mut *out,
+        &Head {
+            id,
+            kind,
+            app,
+            host,
+            roots,
+            heal,
+            taken,
+        },
+    )?;
+    out.pop(); // the object goes on
+    out.extend_from_slice(br#","members":"#);
+    tree::write_manifest(out, members)?;
+    out.extend_from_slice(br#","base":"#);
+    tree::write_manifest(out, base)?;
+    out.extend_from_slice(br#","base_gaps":"#);
+    serde_json::to_writer(&mut *out, base_gaps)?;
+    out.push(b'}');
+    Ok(())
 }
 
 /// Digest and length that the first line tells, and where the JSON begins.
@@ -236,10 +284,15 @@ mod tests {
             base: BTreeMap::from([(TreePath::root(), None)]),
             base_gaps: vec![(TreePath::root(), "it is missing".to_owned())],
         };
-        let written = manifest_json(&manifest).unwrap();
+        let mut written = Vec::new();
+        write_json(&mut written, &manifest).unwrap();
         assert_eq!(written, serde_json::to_vec(&manifest).unwrap());
-        let whole = manifest_bytes(&manifest).unwrap();
-        assert_eq!(manifest_of(&whole, manifest.id), Ok(manifest));
+        assert!(written.len() <= bytes_about(&manifest));
+        let file = ManifestFile::of(&manifest).unwrap();
+        let whole = file.bytes();
+        assert_eq!(whole, [file.line(), &written].concat());
+        assert_eq!(file.digest(), Digest::of(&written));
+        assert_eq!(manifest_of(whole, manifest.id), Ok(manifest));
     }
 
     fn index() -> WarmIndex {

@@ -9,7 +9,7 @@
 //! person removed it by hand; [`Shelf::confirm`] notices what was gone when the backup looked at it, and the proof before an
 //! intent looks at all of it anew.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use healer_agent::tree::Digest;
 use rustix::fs::FlockOperation;
 
+use super::by_digest::{DigestMap, DigestSet};
 use super::files::Folder;
 use super::object::{Header, Packers, Packing, Unpacking, WHOLE_BYTES_MAX};
 use super::place::{self, Place};
@@ -50,8 +51,10 @@ pub(super) struct Stamp {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) id: BackupId,
-    /// Of the whole file.
-    pub(super) file: Digest,
+    /// The first line of the file.
+    pub(super) line: Box<[u8]>,
+    /// Digest of all that follows it.
+    pub(super) json: Digest,
     /// All that it names, each once.
     pub(super) contents: Arc<[Digest]>,
 }
@@ -65,18 +68,18 @@ pub(super) struct Pending {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) pending: HashMap<Digest, Pending>,
+    pub(super) pending: DigestMap<Pending>,
     /// Objects seen whole in `objects/` by this process.
-    pub(super) known: HashSet<Digest>,
+    pub(super) known: DigestSet,
     /// Objects read back by this process, with their stamp from then.
-    pub(super) proven: HashMap<Digest, Stamp>,
+    pub(super) proven: DigestMap<Stamp>,
     /// The manifests written last, as far as they are few and small.
     pub(super) written: VecDeque<Written>,
     /// Objects that a running backup counts on; not swept whatever the manifests say.
-    pub(super) held: HashSet<Digest>,
+    pub(super) held: DigestSet,
     pub(super) holders: usize,
     /// How many manifests name each content; made when first needed.
-    pub(super) named: Option<HashMap<Digest, u32>>,
+    pub(super) named: Option<DigestMap<u32>>,
     /// Bytes of all objects; made when first needed.
     pub(super) bytes: Option<u64>,
 }
@@ -106,8 +109,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Which of the 256 folders, and the name in it.
 pub(super) fn shelf_of(digest: Digest) -> (usize, String) {
-    let text = digest.to_string();
-    (usize::from(digest.as_bytes()[0]), text[2..].to_owned())
+    let text = digest.to_hex();
+    (folder_of(digest), text.as_ref()[2..].to_owned())
+}
+
+pub(super) fn folder_of(digest: Digest) -> usize {
+    usize::from(digest.as_bytes()[0])
 }
 
 /// A file in `tmp/` that goes away with this value, unless it was given another name.

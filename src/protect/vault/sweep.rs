@@ -1,9 +1,10 @@
 //! Removing backups, and contents that none names any more.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use healer_agent::tree::Digest;
 
+use super::by_digest::DigestMap;
 use super::shelf::{Shelf, lock, manifest_name, shelf_of};
 use crate::model::id::BackupId;
 use crate::seam::VaultError;
@@ -156,7 +157,7 @@ impl Shelf {
         if lock(&self.state).named.is_some() {
             return Ok(true);
         }
-        let mut named: HashMap<Digest, u32> = HashMap::new();
+        let mut named = DigestMap::<u32>::default();
         for (name, id) in self.manifest_names()? {
             match self.manifest(id) {
                 Ok(manifest) => {

@@ -6,27 +6,34 @@
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::job::{Job, NotRead};
-use super::script::{Rows, body, conflict, damaged, int, integer, json, refused, row, rows, text};
+use super::job::Job;
+use super::known::{Ahead, NotRead};
+use super::script::{
+    Rows, body, conflict, damaged, int, integer, json, refused, row, rows, text, word,
+};
 use crate::model::heal::{Event, Heal, HealState, Origin};
 use crate::model::id::HealId;
 use crate::model::time::Moment;
+use crate::seam::StoreError;
 use crate::seam::store::Query;
-use crate::seam::{StoreError, Write};
 
 const WHAT: &str = "write a heal";
 
 /// No two of a group are about one heal: who changes a heal again reads it again, and so after what was gathered.
+///
+/// The version is compared in the statement itself: a row that is not as the writer remembered it would get none, which
+/// the schema refuses, and so the whole transaction goes back.
 static MOVES: Rows = Rows {
-    one: "UPDATE heal SET state = ?, version = ?, moved_ms = ?, started_ms = coalesce(started_ms, ?),
-            started_boot = coalesce(started_boot, ?), started_boot_ms = coalesce(started_boot_ms, ?), ended_ms = ?,
-            waits = ?, body = ? WHERE id = ?",
-    many: "UPDATE heal SET state = new.value ->> 0, version = new.value ->> 1, moved_ms = new.value ->> 2,
-            started_ms = coalesce(started_ms, new.value ->> 3),
-            started_boot = coalesce(started_boot, new.value ->> 4),
-            started_boot_ms = coalesce(started_boot_ms, new.value ->> 5), ended_ms = new.value ->> 6,
-            waits = new.value ->> 7, body = new.value ->> 8
-         FROM json_each(?) AS new WHERE heal.id = new.value ->> 9",
+    one: "UPDATE heal SET state = ?, version = CASE version WHEN ? THEN ? END, moved_ms = ?,
+            started_ms = coalesce(started_ms, ?), started_boot = coalesce(started_boot, ?),
+            started_boot_ms = coalesce(started_boot_ms, ?), ended_ms = ?, waits = ?, body = ? WHERE id = ?",
+    many: "UPDATE heal SET state = new.value ->> 0,
+            version = CASE version WHEN new.value ->> 1 THEN new.value ->> 2 END, moved_ms = new.value ->> 3,
+            started_ms = coalesce(started_ms, new.value ->> 4),
+            started_boot = coalesce(started_boot, new.value ->> 5),
+            started_boot_ms = coalesce(started_boot_ms, new.value ->> 6), ended_ms = new.value ->> 7,
+            waits = new.value ->> 8, body = new.value ->> 9
+         FROM json_each(?) AS new WHERE heal.id = new.value ->> 10",
 };
 
 static EVENTS: Rows = Rows {
@@ -46,18 +53,20 @@ pub(super) async fn write(
     event: Option<&Event>,
 ) -> Result<(), StoreError> {
     let id = heal.id.to_string();
-    let stored = match job.read_ahead(&id) {
-        Ok(row) => row,
-        Err(NotRead) => {
-            job.row(
+    let stored = match job.read_ahead(heal.id) {
+        Ok(Ahead::Known(known)) => Some(*known),
+        Ok(Ahead::Row(row)) => Some(read(&row)?),
+        Ok(Ahead::Absent) => None,
+        Err(NotRead) => job
+            .row(
                 "heal",
                 "SELECT version, body FROM heal WHERE id = ?",
                 [id.as_str().into()],
             )
             .await?
-        }
+            .map(|row| read(&row))
+            .transpose()?,
     };
-    let stored = stored.map(|row| read(&row)).transpose()?;
     if stored.as_ref().map_or(0, |heal| heal.version) != heal.version {
         return Err(conflict(format!("heal {id}")));
     }
@@ -99,24 +108,15 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// The id of the heal that a write changes.
-pub(super) fn key(write: &Write) -> Option<String> {
-    if let Write::Heal { heal, .. } = write {
-        Some(heal.id.to_string())
-    } else {
-        None
-    }
-}
-
 /// Begins the transaction and gives the rows of these heals, for [`super::job::Group`]; `ids` is a JSON array.
 pub(super) async fn begin_and_read(
     conn: &mut SqliteConnection,
     ids: String,
-) -> Result<Vec<(String, SqliteRow)>, StoreError> {
+) -> Result<Vec<(HealId, SqliteRow)>, StoreError> {
     rows(conn, BEGIN_AND_READ, [ids.into()])
         .await?
         .into_iter()
-        .map(|row| Ok((text(&row, 2)?.to_owned(), row)))
+        .map(|row| Ok((word(text(&row, 2)?, "heal id")?, row)))
         .collect()
 }
 
@@ -232,6 +232,7 @@ fn update(job: &mut Job<'_>, stored: &Heal, heal: &Heal) -> Result<(), StoreErro
         &MOVES,
         [
             heal.state.name().into(),
+            integer(stored.version, WHAT)?.into(),
             integer(heal.version, WHAT)?.into(),
             heal.moved.wall_ms.into(),
             started.map(|at| at.wall_ms).into(),

@@ -12,10 +12,12 @@ use std::panic::AssertUnwindSafe;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::known::{Ahead, NotRead};
 use super::script::{Rows, Script, Sent, Value, conflict, failed, json, refused, row};
 use super::{
     Limits, approvals, backups, breakers, checks, guards, heals, incidents, notices, stops,
 };
+use crate::model::id::HealId;
 use crate::model::time::Moment;
 use crate::record::audit::{Columns, Link};
 use crate::seam::{Changes, StoreError, Write};
@@ -49,16 +51,18 @@ pub(super) enum Ended {
 /// What the jobs of one transaction share, so that a hop to the database's thread serves all of them.
 #[derive(Default)]
 pub(super) struct Group {
-    /// Rows of heals read at once. A row is taken out when it is first used, so that whoever comes after a write reads
-    /// the row again.
-    ahead: BTreeMap<String, Option<SqliteRow>>,
+    /// Is the transaction still to be begun? It is by the first that needs it, and else in one call with its commit.
+    closed: bool,
+    /// What is known of heals. It is taken out when it is first used, so that whoever comes after a write reads the row
+    /// again.
+    ahead: BTreeMap<HealId, Ahead>,
     /// Statements of jobs before, sent before anything is read that they change, and at the end.
     script: Script,
     /// Tables that they change.
     pending: BTreeSet<&'static str>,
     /// Does every job send its own? Then none can be taken down by another.
     apart: bool,
-    /// The statements of some job failed, and nobody knows of which.
+    /// The transaction could not be begun, or the statements of some job failed, and nobody knows of which.
     failed: bool,
 }
 
@@ -71,23 +75,21 @@ impl Group {
         }
     }
 
-    /// Begins a transaction, and reads these heals ahead in the same call.
+    /// A transaction of these jobs, whose heals are known or read ahead in the call that begins it.
     pub(super) async fn begin(
         conn: &mut SqliteConnection,
-        heals: BTreeSet<String>,
+        (mut ahead, unknown): (BTreeMap<HealId, Ahead>, Vec<HealId>),
     ) -> Result<Self, sqlx::Error> {
-        let mut ahead: BTreeMap<_, _> = heals.into_iter().map(|id| (id, None)).collect();
-        let ids: Vec<_> = ahead.keys().collect();
-        let ids = if ids.is_empty() {
-            None
-        } else {
-            json(&ids).ok()
-        };
-        if let Some(ids) = ids {
+        if unknown.is_empty() {
+            return Ok(Self {
+                closed: true,
+                ahead,
+                ..Self::default()
+            });
+        }
+        if let Ok(ids) = json(&unknown) {
             if let Ok(found) = heals::begin_and_read(conn, ids).await {
-                for (id, row) in found {
-                    ahead.insert(id, Some(row));
-                }
+                ahead.extend(found.into_iter().map(|(id, row)| (id, Ahead::Row(row))));
                 return Ok(Self {
                     ahead,
                     ..Self::default()
@@ -102,11 +104,24 @@ impl Group {
         Ok(Self::default())
     }
 
+    /// Begins the transaction if nobody did so before.
+    pub(super) async fn open(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        if self.closed {
+            super::writer::begin(conn).await.map_err(|error| {
+                self.failed = true;
+                failed("begin a transaction")(error)
+            })?;
+            self.closed = false;
+        }
+        Ok(())
+    }
+
     /// Sends what was gathered. After an error the transaction must be rolled back.
     pub(super) async fn send(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
         if self.script.is_empty() {
             return Ok(());
         }
+        self.open(conn).await?;
         self.pending.clear();
         let script = std::mem::take(&mut self.script);
         script
@@ -119,14 +134,15 @@ impl Group {
             })
     }
 
-    /// Sends what was gathered and commits, in one call.
+    /// Sends what was gathered and commits, in one call, which begins the transaction too if that was not done yet.
     pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Sent {
-        self.script.commit(conn).await
+        if self.closed && self.script.is_empty() {
+            return Sent::Committed;
+        }
+        let begin = self.closed.then_some(super::writer::BEGIN);
+        self.script.commit(conn, begin).await
     }
 }
-
-/// It was not read ahead, or what was read may be old by now.
-pub(super) struct NotRead;
 
 /// A job at work.
 pub(super) struct Job<'c> {
@@ -154,7 +170,9 @@ pub(super) async fn run(
     changes: &mut Changes,
     limits: &Limits,
 ) -> Ended {
-    if changes.gate.is_some() && group.send(conn).await.is_err() {
+    if changes.gate.is_some()
+        && (group.send(conn).await.is_err() || group.open(conn).await.is_err())
+    {
         return Ended::NotRun;
     }
     let gate = changes.gate.take();
@@ -341,12 +359,13 @@ impl Job<'_> {
         } else if self.group.pending.contains(table) {
             self.group.send(self.conn).await?;
         }
+        self.group.open(self.conn).await?;
         row(self.conn, sql, values).await
     }
 
-    /// The row of a heal, when it was read ahead and not used yet.
-    pub(super) fn read_ahead(&mut self, heal: &str) -> Result<Option<SqliteRow>, NotRead> {
-        self.group.ahead.remove(heal).ok_or(NotRead)
+    /// What is known of a heal, if that was not used yet.
+    pub(super) fn read_ahead(&mut self, heal: HealId) -> Result<Ahead, NotRead> {
+        self.group.ahead.remove(&heal).ok_or(NotRead)
     }
 
     /// This write may not stand without an audit row.
@@ -359,6 +378,7 @@ impl Job<'_> {
             return Ok(());
         }
         self.group.send(self.conn).await?;
+        self.group.open(self.conn).await?;
         let mut script = Script::default();
         if !std::mem::replace(&mut self.opened, true) {
             script.add("SAVEPOINT job", []);
@@ -397,7 +417,10 @@ impl Job<'_> {
 }
 
 /// Writes a counter, so that the commit is a real one.
-pub(super) async fn touch(conn: &mut SqliteConnection) -> Ended {
+pub(super) async fn touch(conn: &mut SqliteConnection, group: &mut Group) -> Ended {
+    if let Err(error) = group.open(conn).await {
+        return Ended::Lost(error);
+    }
     let mut script = Script::default();
     script.add(
         "INSERT INTO mark (name, value) VALUES ('touched', '1')

@@ -15,6 +15,7 @@ mod guards;
 mod heals;
 mod incidents;
 mod job;
+mod known;
 mod lock;
 mod notices;
 mod open;
@@ -137,6 +138,7 @@ impl SqliteStore {
         let writer = Writer {
             connection: opened.writer,
             head: opened.head,
+            known: known::Known::default(),
             limits: limits.clone(),
             lock: opened.lock,
         };

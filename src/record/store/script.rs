@@ -157,12 +157,17 @@ impl Script {
         self,
         conn: &mut SqliteConnection,
     ) -> Result<u64, sqlx::Error> {
-        self.together()?.run(conn).await
+        self.together(None)?.run(conn).await
     }
 
-    /// As [`Script::run_together`], with the commit at the end.
-    pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Sent {
-        let mut rendered = match self.together() {
+    /// As [`Script::run_together`], with the commit at the end, and with the statement that begins the transaction if that
+    /// is still to be done.
+    pub(super) async fn commit(
+        self,
+        conn: &mut SqliteConnection,
+        begin: Option<&'static str>,
+    ) -> Sent {
+        let mut rendered = match self.together(begin) {
             Ok(rendered) => rendered,
             Err(error) => return Sent::Failed(error),
         };
@@ -188,13 +193,16 @@ impl Script {
         }
     }
 
-    fn together(self) -> Result<Rendered, sqlx::Error> {
+    fn together(self, begin: Option<&'static str>) -> Result<Rendered, sqlx::Error> {
         let mut rendered = Rendered {
             sql: String::new(),
             values: Vec::new(),
             statements: 0,
             usual: true,
         };
+        if let Some(begin) = begin {
+            rendered.push(begin);
+        }
         let mut gathered: Vec<(&'static Rows, Vec<Vec<Value>>)> = Vec::new();
         for (text, mut values) in self.items {
             match text {

@@ -15,12 +15,16 @@ use std::sync::Arc;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Limits;
 use super::job::{self, Ended, Group, Head};
+use super::known::Known;
 use super::lock::Lock;
 use super::prune::{self, Cut};
 use super::script::{Sent, failed, refused};
-use super::{Limits, heals};
 use crate::seam::{Changes, StoreError};
+
+/// Begins a transaction that will write.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -81,6 +85,7 @@ struct Shared(Arc<sqlx::Error>);
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
     pub(super) head: Head,
+    pub(super) known: Known,
     pub(super) limits: Limits,
     /// Held until the last statement was sent.
     pub(super) lock: Arc<Lock>,
@@ -149,19 +154,13 @@ impl Writer {
 
     /// One transaction for all.
     async fn write(&mut self, mut group: Vec<Waiting>) -> Result<(), Broken> {
-        let heals = group.iter().flat_map(Waiting::heals).collect();
-        let mut shared = match Group::begin(&mut self.connection, heals).await {
+        let ahead = self.known.take(group.iter().filter_map(Waiting::changes));
+        let mut shared = match Group::begin(&mut self.connection, ahead).await {
             Ok(shared) => shared,
             Err(error) => {
                 let shared = Shared(Arc::new(error));
                 for waiting in group {
-                    tell(
-                        waiting.answer,
-                        Err(StoreError::Failed {
-                            operation: "begin a transaction",
-                            source: Box::new(shared.clone()),
-                        }),
-                    );
+                    tell(waiting.answer, Err(not_begun(&shared)));
                 }
                 return Ok(());
             }
@@ -201,7 +200,7 @@ impl Writer {
             }
         };
         if let Some(committed) = committed {
-            return answer(committed, group.into_iter().zip(fates));
+            return answer(committed, group.into_iter().zip(fates), &mut self.known);
         }
         self.roll_back(before).await;
         self.again(group, fates).await
@@ -209,6 +208,7 @@ impl Writer {
 
     /// After a transaction that `SQLite` rolled back.
     async fn again(&mut self, group: Vec<Waiting>, fates: Vec<Fate>) -> Result<(), Broken> {
+        let mut closed: Option<Shared> = None;
         for (mut waiting, fate) in group.into_iter().zip(fates) {
             match fate {
                 Fate::Refused(error) => tell(waiting.answer, Err(error)),
@@ -220,8 +220,14 @@ impl Writer {
                     )),
                 ),
                 Fate::Written { asked: false } | Fate::NotRun => {
-                    if let Err(error) = begin(&mut self.connection).await {
-                        tell(waiting.answer, Err(failed("begin a transaction")(error)));
+                    // One that waited in vain for a lock on the file waited for all.
+                    if closed.is_none()
+                        && let Err(error) = begin(&mut self.connection).await
+                    {
+                        closed = Some(Shared(Arc::new(error)));
+                    }
+                    if let Some(error) = &closed {
+                        tell(waiting.answer, Err(not_begun(error)));
                         continue;
                     }
                     let before = self.head;
@@ -229,7 +235,8 @@ impl Writer {
                         Ended::Written => {
                             let fate = Fate::Written { asked: false };
                             let committed = execute(&mut self.connection, "COMMIT").await;
-                            answer(committed, std::iter::once((waiting, fate)))?;
+                            let job = std::iter::once((waiting, fate));
+                            answer(committed, job, &mut self.known)?;
                         }
                         Ended::Refused(error) | Ended::Lost(error) => {
                             self.roll_back(before).await;
@@ -259,7 +266,7 @@ impl Writer {
                 )
                 .await
             }
-            Work::Touch => job::touch(&mut self.connection).await,
+            Work::Touch => job::touch(&mut self.connection, group).await,
         }
     }
 
@@ -301,6 +308,7 @@ impl Writer {
 fn answer(
     committed: Result<(), sqlx::Error>,
     jobs: impl Iterator<Item = (Waiting, Fate)>,
+    known: &mut Known,
 ) -> Result<(), Broken> {
     if let Err(error) = committed {
         let shared = Shared(Arc::new(error));
@@ -314,24 +322,25 @@ fn answer(
         return Err(Broken);
     }
     for (waiting, fate) in jobs {
-        tell(
-            waiting.answer,
-            match fate {
-                Fate::Written { .. } => Ok(()),
-                Fate::Refused(error) => Err(error),
-                Fate::NotRun => Err(refused("write", "it was not run")),
-            },
-        );
+        let result = match fate {
+            Fate::Written { .. } => Ok(()),
+            Fate::Refused(error) => Err(error),
+            Fate::NotRun => Err(refused("write", "it was not run")),
+        };
+        let written = result.is_ok();
+        tell(waiting.answer, result);
+        if let (Work::Changes(changes), true) = (waiting.work, written) {
+            known.committed(*changes);
+        }
     }
     Ok(())
 }
 
 impl Waiting {
-    /// Ids of the heals it writes.
-    fn heals(&self) -> Vec<String> {
+    fn changes(&self) -> Option<&Changes> {
         match &self.work {
-            Work::Changes(changes) => changes.writes.iter().filter_map(heals::key).collect(),
-            Work::Touch => Vec::new(),
+            Work::Changes(changes) => Some(changes),
+            Work::Touch => None,
         }
     }
 }
@@ -345,8 +354,15 @@ impl Work {
     }
 }
 
+fn not_begun(cause: &Shared) -> StoreError {
+    StoreError::Failed {
+        operation: "begin a transaction",
+        source: Box::new(cause.clone()),
+    }
+}
+
 pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    execute(connection, "BEGIN IMMEDIATE").await
+    execute(connection, BEGIN).await
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {

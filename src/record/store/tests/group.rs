@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 
+use super::damage::raw;
 use super::fixture::*;
-use crate::model::heal::Event;
+use crate::model::heal::{Event, Heal};
 use crate::model::id::HealId;
 use crate::model::stop::Scope;
 use crate::record::audit::{Columns, Link};
@@ -90,6 +91,75 @@ async fn heals_that_move_at_once_are_each_stored_as_they_moved() {
         answers
             .iter()
             .all(|answer| matches!(answer, Err(StoreError::Conflict { .. })))
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_changed_behind_the_writer_stops_its_own_heal_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let mut heals = Vec::new();
+    for n in 1_u8..=4 {
+        let mut one = heal(u128::from(n) + 1000, 1);
+        one.host = host(&format!("web{n}"));
+        store
+            .apply(changes(1).write(heal_write(&one, None)))
+            .await
+            .unwrap();
+        one.version += 1;
+        heals.push(
+            step(&store, &one, Event::BackupVerified { backup: None }, 2)
+                .await
+                .unwrap(),
+        );
+    }
+    let audited = store.audit_head().await.unwrap().unwrap().0;
+    let mut other = raw(&dir).await;
+    let behind =
+        "UPDATE heal SET version = 7, body = json_set(body, '$.version', 7) WHERE host = 'web2';
+        DELETE FROM heal WHERE host = 'web3'";
+    sqlx::raw_sql(behind).execute(&mut other).await.unwrap();
+
+    let next = |heal: &Heal| moved(heal, &Event::IntentWritten, 3);
+    let answers = join_all(heals.iter().map(|heal| {
+        store.apply(changes(3).write(heal_write(&next(heal), Some(Event::IntentWritten))))
+    }))
+    .await;
+    for (heal, answer) in heals.iter().zip(&answers) {
+        let events = store.heal_events(heal.id).await.unwrap().len();
+        match heal.host.as_str() {
+            "web2" | "web3" => {
+                assert!(
+                    matches!(answer, Err(StoreError::Conflict { .. })),
+                    "{answer:?}"
+                );
+                assert!(events < 2, "{}: {events}", heal.host);
+            }
+            _ => {
+                assert!(answer.is_ok(), "{answer:?}");
+                assert_eq!(events, 2, "{}", heal.host);
+            }
+        }
+    }
+    assert_eq!(store.audit_head().await.unwrap().unwrap().0, audited + 2);
+    // Alone as well, and what was refused is read anew.
+    let mut seven = heals[1].clone();
+    seven.version = 7;
+    store
+        .apply(changes(4).write(heal_write(&next(&seven), Some(Event::IntentWritten))))
+        .await
+        .unwrap();
+    let behind =
+        "UPDATE heal SET version = 9, body = json_set(body, '$.version', 9) WHERE host = 'web1'";
+    sqlx::raw_sql(behind).execute(&mut other).await.unwrap();
+    let mut again = next(&heals[0]);
+    again.version += 1;
+    let stale = store
+        .apply(changes(5).write(heal_write(&again, None)))
+        .await;
+    assert!(
+        matches!(stale, Err(StoreError::Conflict { .. })),
+        "{stale:?}"
     );
 }
 
