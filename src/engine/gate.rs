@@ -1,6 +1,9 @@
 //! Gathering what guards look at, once for asking now and once for asking inside the intent's transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use healer_agent::protocol::{Request, VERSION};
 
 use super::desk::Desk;
 use crate::act;
@@ -8,6 +11,7 @@ use crate::catalogue::fact::Scope;
 use crate::catalogue::{Stack, Truth, resolve};
 use crate::guard::mode::{Modes, effective};
 use crate::guard::{self, GuardInput, HostFacts, Permit, Room};
+use crate::model::action::Identity;
 use crate::model::app::App;
 use crate::model::check::Round;
 use crate::model::heal::Heal;
@@ -16,8 +20,11 @@ use crate::model::ledger::GuardRows;
 use crate::model::name::HostName;
 use crate::model::reason::Denied;
 use crate::model::time::Moment;
-use crate::seam::Login;
 use crate::seam::store::Gate;
+use crate::seam::{Call, Lane, Login};
+
+/// Root's agent says within this who it is.
+const GREETING: Duration = Duration::from_secs(30);
 
 /// Owned facts about one heal, so that a transaction can ask the guards anew.
 #[derive(Debug, Clone)]
@@ -153,6 +160,30 @@ pub(super) async fn elsewhere(desk: &Desk, anew: bool) -> Option<String> {
         )),
         None => Some(format!("it is not known which machine {host} is")),
     }
+}
+
+/// Why root cannot be had on the app's host for an action that needs it; none where it can, or where it needs none.
+///
+/// Once the intent is written, only root's own witness could say that nothing ever began.
+pub(super) async fn root_is_away(desk: &Desk, heal: &Heal) -> Option<String> {
+    let host = &desk.app.host;
+    if heal.action.identity != Identity::Root || *host == HostName::local() {
+        return None;
+    }
+    let call = Call {
+        login: Login::of_action(&desk.app, Identity::Root),
+        lane: Lane::Check,
+        request: Request::Hello {
+            version: VERSION,
+            owner: desk.world.owner.clone(),
+        },
+        body: Vec::new(),
+        timeout: GREETING,
+    };
+    let Some(there) = desk.world.hosts.get(host) else {
+        return Some(format!("{host} is not configured"));
+    };
+    there.call(call).await.err().map(|error| error.to_string())
 }
 
 /// Do the action's `requires` hold? `None`: cannot be decided. A rollback has none.

@@ -172,6 +172,17 @@ pub(super) async fn start(
     if let Some(message) = moved_since_preview(desk, &heal).await {
         return target_changed(desk, &heal, message).await;
     }
+    if let Some(reason) = gate::root_is_away(desk, &heal).await {
+        if !deadline_passed(desk, &heal) {
+            return Ok(wait_for(desk, &heal, &reason));
+        }
+        let event = Event::Denied {
+            guard: GuardName::HostIdentity,
+            message: reason.clone(),
+        };
+        step(desk, &heal, event, reason).await?;
+        return Ok(Wake::Now);
+    }
     // Before the proofs and the guards, so that neither is old when the intent is written.
     let contents: BTreeSet<_> = heal
         .action
