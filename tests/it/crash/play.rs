@@ -246,7 +246,7 @@ fn play(
             // What comes after the last arrow is waited for a little, where it is the target.
             let since = *rested_since.get_or_insert_with(Instant::now);
             let is_done = points.has_killed() || since.elapsed() > LOOK * 6;
-            if is_done && stage.lab.runs(daemon) && stage.listens() {
+            if is_done && stage.vault_is_tidy() && stage.lab.runs(daemon) && stage.listens() {
                 break;
             }
         } else {

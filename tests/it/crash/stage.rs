@@ -158,11 +158,17 @@ impl Stage {
     pub(crate) fn litter(&self) -> Vec<String> {
         let mut found = Vec::new();
         collect(&self.app, ".healerd", &mut found);
+        found
+    }
+
+    /// Is no backup begun and not ended? Whatever a process that died left of one goes when the next one starts.
+    pub(crate) fn vault_is_tidy(&self) -> bool {
         let temps = self.state_dir.join("vault/tmp");
+        let mut found = Vec::new();
         if temps.exists() {
             collect(&temps, "", &mut found);
         }
-        found
+        found.is_empty()
     }
 }
 
