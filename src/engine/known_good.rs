@@ -127,8 +127,9 @@ fn beside_text(file: &FileBeside) -> String {
                 write!(text, ", mode {from:04o} → {to:04o}").ok();
             }
             if owner(now) != owner(known) {
-                let ((uid, gid), (to_uid, to_gid)) = (owner(now), owner(known));
-                write!(text, ", owner {uid}:{gid} → {to_uid}:{to_gid}").ok();
+                let ids = |(uid, gid): (u32, u32)| format!("{uid}:{gid}");
+                let (from, to) = (ids(owner(now)), ids(owner(known)));
+                write!(text, ", owner {from} → {to}").ok();
             }
         }
     }
