@@ -104,8 +104,8 @@ async fn daemon(paths: Paths) -> ExitCode {
         }
         Err(error) => {
             let told: &dyn std::error::Error = &error;
-            tracing::error!(reason = told, "healerd ends");
-            cli::output::fail(&error, "see the log for what came before")
+            tracing::error!(reason = told, hint = error.hint(), "healerd ends");
+            cli::output::fail(&error, error.hint())
         }
     }
 }

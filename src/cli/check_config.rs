@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::output::{CliError, Output, code};
 use crate::catalogue::RootNeeds;
-use crate::config::{Advice, Paths, Users, check, places};
+use crate::config::{Advice, Paths, Users, Weight, check, places, records};
 use crate::model::counted;
 use crate::service::{self, Loaded, ServiceError};
 use crate::telemetry::redact::escape;
@@ -74,7 +74,14 @@ fn found(paths: &Paths, loaded: &Loaded) -> Found {
     });
     if let Ok(users) = Users::read(&paths.passwd, &paths.group) {
         advice.splice(0..0, places(&loaded.settings, &users));
+        advice.extend(records(&loaded.settings, &users, paths.daemon_uid));
     }
+    let unfit = service::unfit(paths, &loaded.settings);
+    advice.extend(unfit.into_iter().map(|text| Advice {
+        weight: Weight::Refusal,
+        text,
+        lines: String::new(),
+    }));
     Found {
         file: paths.file.display().to_string(),
         applications: loaded

@@ -15,6 +15,10 @@ use crate::control::wire::{Done, Heal, Hold, HoldRequest, ResumeRequest, Status}
 use crate::model::name::{AppName, HostName};
 use crate::telemetry::redact::escape;
 
+/// What a hold does not stop.
+const HELD: &str = "Looks go on. A step that runs now and an undo that has begun are finished; nothing else is begun, proven \
+or undone by itself. What you ask for (heal, backups rollback, decide) runs all the same.\n";
+
 /// Stops automation.
 pub(super) async fn hold(
     client: &Client,
@@ -47,7 +51,12 @@ pub(super) async fn hold(
     let Some((program, arguments)) = command.split_first() else {
         return Ok(Output::of(json, &held, || {
             let mut text = list(std::slice::from_ref(&held));
-            writeln!(text, "next: `healerctl resume {scope}`").ok();
+            text.push_str(HELD);
+            writeln!(
+                text,
+                "next: `healerctl resume {scope}` lets automation go on"
+            )
+            .ok();
             text
         }));
     };

@@ -245,6 +245,7 @@ pub(super) fn plan() -> Plan {
             reason: "no action answers it".to_owned(),
         }],
         summary: "Auto-heal (1): fix_permissions | Require approval (1): restore_env | Cannot heal (1): tls".to_owned(),
+        not_looked: None,
         stops: Vec::new(),
     }
 }

@@ -47,7 +47,10 @@ pub(super) async fn plan(client: &Client, json: bool, app: &str) -> Result<Outpu
 }
 
 fn plan_text(plan: &Plan) -> String {
-    let summary = format!("{}\n", escape(&plan.summary));
+    let summary = match &plan.not_looked {
+        Some(why) => format!("{}\n", escape(why)),
+        None => format!("{}\n", escape(&plan.summary)),
+    };
     let row = |list: &str, item: &PlanItem| {
         [
             list.to_owned(),
@@ -149,8 +152,15 @@ mod tests {
             cannot_heal: Vec::new(),
             summary: "Auto-heal (0): none | Require approval (0): none | Cannot heal (0): none"
                 .to_owned(),
+            not_looked: None,
             stops: Vec::new(),
         };
         assert_eq!(plan_text(&plan), format!("{}\n", plan.summary));
+        let why = "Nothing was looked at yet; the first look is due at 2026-11-24T03:00:00Z.";
+        let before = Plan {
+            not_looked: Some(why.to_owned()),
+            ..plan
+        };
+        assert_eq!(plan_text(&before), format!("{why}\n"));
     }
 }

@@ -30,8 +30,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use advice::{Advice, check};
-pub use places::places;
+pub use advice::{Advice, Weight, check};
+pub use places::{places, records};
 pub use problem::{ConfigErrors, Place, Problem, Warning};
 pub use settings::{
     ControlSettings, DaemonSettings, HeartbeatSettings, MetricsSettings, NotifySettings, Role,

@@ -31,8 +31,32 @@ pub fn places(settings: &Settings, users: &Users) -> Vec<Advice> {
         .collect()
 }
 
-fn of_app(app: &App, users: &Users) -> Vec<Advice> {
-    let reader = Reader {
+/// What keeps agents from their records: they lie below the state directory, and each agent runs as its app's user.
+pub fn records(settings: &Settings, users: &Users, daemon_uid: u32) -> Vec<Advice> {
+    let local = |app: &&App| app.host == HostName::local() && app.target.uid != daemon_uid;
+    let mut found = Vec::new();
+    for app in settings.apps.values().filter(local) {
+        let reader = reader(app, users);
+        let shut = settings.daemon.state_dir.ancestors().find_map(|folder| {
+            let about = std::fs::metadata(folder).ok()?;
+            (!may(&about, &reader, 0o1)).then(|| (folder, about.mode() & 0o7777))
+        });
+        if let Some((folder, mode)) = shut {
+            found.push(Advice {
+                weight: Weight::Refusal,
+                text: format!(
+                    "app `{}`: `{}`, as whom its agent runs, may not go through {} (mode {mode:04o}) to the agents' records below the state directory",
+                    app.name, app.user, folder.display()
+                ),
+                lines: format!("chmod o+x {}", folder.display()),
+            });
+        }
+    }
+    found
+}
+
+fn reader<'a>(app: &'a App, users: &Users) -> Reader<'a> {
+    Reader {
         name: &app.user,
         uid: app.target.uid,
         groups: users
@@ -40,7 +64,11 @@ fn of_app(app: &App, users: &Users) -> Vec<Advice> {
             .into_iter()
             .chain([app.target.gid])
             .collect(),
-    };
+    }
+}
+
+fn of_app(app: &App, users: &Users) -> Vec<Advice> {
+    let reader = reader(app, users);
     let main = std::iter::once(("path", &app.target.root));
     let more = app
         .target

@@ -205,6 +205,9 @@ pub struct Plan {
     pub cannot_heal: Vec<CannotHeal>,
     /// `Auto-heal (n): a, b | Require approval (n): c | Cannot heal (n): d`
     pub summary: String,
+    /// Why it is empty: nothing was looked at yet, and when it will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_looked: Option<String>,
     /// What keeps all of it from starting now, whatever the plan says; empty: nothing of this kind.
     #[serde(default)]
     pub stops: Vec<Stop>,

@@ -263,6 +263,28 @@ pub(super) fn is_busy(desk: &Desk) -> bool {
     })
 }
 
+/// What is said to whoever asks meanwhile: which heal is in the way, and until when where that is known.
+pub(super) fn busy_until(desk: &Desk) -> String {
+    let mut heals = desk.heals.iter().filter(|heal| !heal.state.is_end());
+    let Some(heal) = heals.next() else {
+        return "`healerctl heals` shows it; try again when it has ended.".to_owned();
+    };
+    if let HealState::Soaking { since, looks, .. } = &heal.state {
+        let blind = std::time::Duration::from_millis(looks.blind_ms);
+        let until = since.plus(desk.app.policy.timing.soak + blind).to_text();
+        return format!(
+            "{} has helped, and is watched until {until} whether that lasts; try again then, or `healerctl heals {}` shows it.",
+            heal.action.name, heal.id
+        );
+    }
+    format!(
+        "{} is {}: `healerctl heals {}` shows it; try again when it has ended.",
+        heal.action.name,
+        heal.state.name(),
+        heal.id
+    )
+}
+
 /// The incident that an item would heal: the worst one of its checks that is not being healed.
 fn incident_of<'a>(desk: &'a Desk, checks: &[CheckName]) -> Option<&'a Incident> {
     let trial = desk.breaker.state == BreakerState::HalfOpen;

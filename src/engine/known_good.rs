@@ -1,6 +1,7 @@
 //! Known-good snapshots as the engine uses them: taken while an app is healthy, and put back by `put` steps.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use healer_agent::protocol::{WriteKind, WriteMember};
 use healer_agent::tree::{Content, EntryState, Meta};
@@ -110,20 +111,25 @@ fn beside_text(file: &FileBeside) -> String {
     let known = &file.known;
     let mut text = format!("{}: {}", file.path, size(known));
     match &file.present {
-        None => text.push_str(&format!(
-            ", mode {:04o}, owner {}:{}; it is missing now",
-            known.meta.mode, known.meta.uid, known.meta.gid
-        )),
+        None => {
+            write!(
+                text,
+                ", mode {:04o}, owner {}:{}; it is missing now",
+                known.meta.mode, known.meta.uid, known.meta.gid
+            )
+            .ok();
+        }
         Some(now) => {
-            text.push_str(&format!(" in place of {}", size(now)));
+            write!(text, " in place of {}", size(now)).ok();
             let owner = |entry: &EntryState| (entry.meta.uid, entry.meta.gid);
             if now.meta.mode != known.meta.mode {
                 let (from, to) = (now.meta.mode, known.meta.mode);
-                text.push_str(&format!(", mode {from:04o} → {to:04o}"));
+                write!(text, ", mode {from:04o} → {to:04o}").ok();
             }
             if owner(now) != owner(known) {
-                let ((uid, gid), (to_uid, to_gid)) = (owner(now), owner(known));
-                text.push_str(&format!(", owner {uid}:{gid} → {to_uid}:{to_gid}"));
+                let ids = |(uid, gid): (u32, u32)| format!("{uid}:{gid}");
+                let (from, to) = (ids(owner(now)), ids(owner(known)));
+                write!(text, ", owner {from} → {to}").ok();
             }
         }
     }
@@ -137,9 +143,9 @@ fn beside_text(file: &FileBeside) -> String {
         if !names.is_empty() {
             let more = names.len().saturating_sub(KEYS_MAX);
             let shown = names[..names.len() - more].join(" ");
-            text.push_str(&format!("; {words}: {shown}"));
+            write!(text, "; {words}: {shown}").ok();
             if more > 0 {
-                text.push_str(&format!(" and {more} more"));
+                write!(text, " and {more} more").ok();
             }
         }
     }

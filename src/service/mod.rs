@@ -53,6 +53,8 @@ pub enum ServiceError {
     #[error("{what}")]
     Start {
         what: String,
+        /// What to do about it; empty where the cause says all.
+        hint: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -67,7 +69,31 @@ fn cannot<E: std::error::Error + Send + Sync + 'static>(
     let what = what.into();
     move |source| ServiceError::Start {
         what,
+        hint: String::new(),
         source: Box::new(source),
+    }
+}
+
+/// As [`cannot`], with what to do about it.
+fn cannot_but<E: std::error::Error + Send + Sync + 'static>(
+    what: String,
+    hint: &'static str,
+) -> impl FnOnce(E) -> ServiceError {
+    move |source| ServiceError::Start {
+        what,
+        hint: hint.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+impl ServiceError {
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Config(_) | Self::Stacks(_) => "`healerd check-config` shows all of it",
+            Self::Start { hint, .. } => hint,
+            Self::Engine(_) => "`journalctl -u healerd` shows what came before",
+        }
     }
 }
 
@@ -92,6 +118,33 @@ pub fn load(paths: &Paths) -> Result<Loaded, ServiceError> {
         catalogue,
         warnings,
     })
+}
+
+/// Why a start would refuse the folders that the configuration names, as far as that can be told without making them.
+pub fn unfit(paths: &Paths, settings: &Settings) -> Vec<String> {
+    let vault = settings.daemon.state_dir.join("vault");
+    let refusal = place_of(paths, settings, paths.daemon_uid).refusal(&vault);
+    let vault = refusal.map(|why| {
+        format!(
+            "the vault {} would be refused: {why}; set [daemon] state_dir to a folder that only the daemon's user can write",
+            vault.display()
+        )
+    });
+    let state = crate::record::store::unfit(&settings.daemon.state_dir, paths.daemon_uid);
+    vault.into_iter().chain(state).collect()
+}
+
+fn place_of(paths: &Paths, settings: &Settings, owner: u32) -> Place {
+    Place {
+        owner,
+        web_roots: settings
+            .apps
+            .values()
+            .filter(|app| app.host == HostName::local())
+            .map(|app| PathBuf::from(&app.target.root))
+            .collect(),
+        allow_temp: paths.temporary_state,
+    }
 }
 
 /// Runs until a signal or a failure that ends the daemon.
@@ -142,9 +195,10 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
 
     let mut helpers = Vec::new();
     if let Some(address) = settings.metrics.listen {
-        let listener = metrics::bind(address)
-            .await
-            .map_err(cannot(format!("metrics cannot be served on {address}")))?;
+        let listener = metrics::bind(address).await.map_err(cannot_but(
+            format!("metrics cannot be served on {address}"),
+            "end what listens there, or set [metrics] listen to another address",
+        ))?;
         helpers.push(tokio::spawn(drop_result(metrics::serve(
             listener,
             Metrics::clone(&metrics),
@@ -153,10 +207,10 @@ pub async fn run(paths: Paths) -> Result<(), ServiceError> {
     let path = &settings.control.socket;
     let socket = control::bind(path, settings.control.group)
         .await
-        .map_err(cannot(format!(
-            "the control socket {} cannot be opened",
-            path.display()
-        )))?;
+        .map_err(cannot_but(
+            format!("the control socket {} cannot be opened", path.display()),
+            "see that no other daemon runs and that its folder can be made, or set [control] socket",
+        ))?;
     let (access, latest_access) = watch::channel(Arc::new(Access::of(&settings)));
     let (text, moved) = (Arc::clone(&metrics), Arc::clone(&progress));
     let state = ControlState {
@@ -379,25 +433,17 @@ async fn world(
     let store = SqliteStore::open_with(dir, &now, limits)
         .await
         .map_err(|error| ServiceError::Start {
-            what: format!("{error}. {}", error.advice()),
+            what: "the state cannot be opened".to_owned(),
+            hint: error.advice(),
             source: Box::new(error),
         })?;
     let store: Arc<dyn Store> = Arc::new(store);
     let vault_dir = dir.join("vault");
-    let place = Place {
-        owner: rustix::process::geteuid().as_raw(),
-        web_roots: settings
-            .apps
-            .values()
-            .filter(|app| app.host == HostName::local())
-            .map(|app| PathBuf::from(&app.target.root))
-            .collect(),
-        allow_temp: paths.temporary_state,
-    };
-    let vault = DirVault::open(&vault_dir, &place).map_err(cannot(format!(
-        "the vault {} cannot be opened",
-        vault_dir.display()
-    )))?;
+    let place = place_of(paths, settings, rustix::process::geteuid().as_raw());
+    let vault = DirVault::open(&vault_dir, &place).map_err(cannot_but(
+        format!("the vault {} cannot be opened", vault_dir.display()),
+        "`healerd check-config` says what its folder must be",
+    ))?;
     let restart = store
         .restart()
         .await

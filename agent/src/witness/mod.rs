@@ -74,6 +74,30 @@ pub(crate) fn refuse(code: RefusalCode, message: String) -> Refusal {
     Refusal { code, message }
 }
 
+/// Why there is no place for records, and what lets its user in.
+fn unusable(directory: &Path, error: &io::Error) -> Refusal {
+    let what = format!("use the state directory {}", directory.display());
+    let refusal = system(&what, error);
+    let mut above: Vec<&Path> = directory.ancestors().skip(1).collect();
+    above.reverse();
+    let shut = |folder: &&Path| {
+        let may = rustix::fs::access(*folder, rustix::fs::Access::EXEC_OK);
+        may == Err(rustix::io::Errno::ACCESS)
+    };
+    match above.into_iter().find(shut) {
+        Some(folder) => refuse(
+            refusal.code,
+            format!(
+                "{}; user {} may not go through {folder}: run `chmod o+x {folder}`",
+                refusal.message,
+                rustix::process::geteuid().as_raw(),
+                folder = folder.display()
+            ),
+        ),
+        None => refusal,
+    }
+}
+
 pub(crate) fn system(what: &str, error: &io::Error) -> Refusal {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
     let kind = error.kind();
@@ -141,8 +165,7 @@ impl Witness {
             state.join(FENCE),
             state.join("stage"),
         ] {
-            files::private_directory(&directory)
-                .map_err(|error| system("use the state directory", &error))?;
+            files::private_directory(&directory).map_err(|error| unusable(&directory, &error))?;
         }
         Ok(Self {
             state: state.to_owned(),

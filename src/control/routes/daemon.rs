@@ -153,8 +153,22 @@ async fn resume(
     } else {
         format!("{count} holds")
     };
+    let apps = state.backend.apps();
+    let covered = |app: &&crate::engine::AppView| scope.covers(&app.name, &app.host);
+    let due = apps
+        .iter()
+        .filter(covered)
+        .map(|app| &app.due)
+        .min_by_key(|due| due.boot_ms)
+        .map_or_else(String::new, |due| format!(", at {},", due.to_text()));
+    let frozen = if undo {
+        "what heals did that it froze is taken back"
+    } else {
+        "heals that it froze go on"
+    };
     Ok(done(format!(
-        "{ended} of `{}` ended; the first round only observes.",
+        "{ended} of `{}` ended: {frozen}. The next look{due} only observes; from the one after it heals begin by themselves \
+         again, as far as the mode lets them.",
         scope.to_text()
     )))
 }

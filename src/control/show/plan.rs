@@ -136,7 +136,24 @@ pub(in crate::control) fn plan(view: &AppView) -> wire::Plan {
         require_approval: view.plan.require_approval.iter().map(item).collect(),
         cannot_heal: view.plan.cannot_heal.iter().map(cannot).collect(),
         summary: text(&view.plan.summary()),
+        not_looked: not_looked(view),
         stops: stops(view),
+    }
+}
+
+/// Before the first look there is no plan, which is not the same as nothing to do.
+fn not_looked(view: &AppView) -> Option<String> {
+    let due = view.due.to_text();
+    match (&view.looked, &view.unseen) {
+        (Some(_), _) => None,
+        (None, Some(reason)) => Some(format!(
+            "Nothing could be looked at yet ({}); it is tried again at {due}.",
+            text(reason)
+        )),
+        (None, None) => Some(format!(
+            "Nothing was looked at yet; the first look is due at {due}. `healerctl diagnose {}` looks now.",
+            view.name
+        )),
     }
 }
 

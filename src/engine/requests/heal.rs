@@ -81,7 +81,7 @@ pub(super) async fn heal(
         return Err(conflict(
             "busy",
             format!("Another heal is working on {}.", desk.app.name),
-            "`healerctl heals` shows it; try again when it has ended.",
+            admit::busy_until(desk),
         ));
     }
     let incident = incident_for(desk, &checks, &request.reason, &person).await?;

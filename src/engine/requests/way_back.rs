@@ -20,7 +20,7 @@ pub(super) async fn roll_back(
         return Err(conflict(
             "busy",
             format!("Another heal is working on {}.", desk.app.name),
-            "`healerctl heals` shows it; try again when it has ended.",
+            admit::busy_until(desk),
         ));
     }
     diagnose(desk).await?;

@@ -82,6 +82,55 @@ pub(super) fn open(path: &Path, place: &Place) -> Result<Folder, VaultError> {
     Ok(folder)
 }
 
+impl Place {
+    /// Why a vault would be refused there, as far as that can be told without making anything. What cannot be looked at
+    /// is not judged.
+    pub fn refusal(&self, path: &Path) -> Option<String> {
+        let there = path.ancestors().find(|above| above.exists())?;
+        let real = there.canonicalize().ok()?;
+        let rest = path.strip_prefix(there).ok()?;
+        let is_there = rest.as_os_str().is_empty();
+        let real = real.join(rest);
+        if is_there {
+            let link = path.symlink_metadata().ok()?;
+            if link.is_symlink() || !link.is_dir() {
+                return Some("it is not a directory of its own".to_owned());
+            }
+            if link.uid() != self.owner {
+                return Some(format!(
+                    "it belongs to user {} and not to {}",
+                    link.uid(),
+                    self.owner
+                ));
+            }
+            if link.mode() & 0o077 != 0 {
+                let mode = link.mode() & 0o7777;
+                return Some(format!(
+                    "its mode {mode:04o} lets others in; run `chmod 0700` on it"
+                ));
+            }
+        }
+        let root = self.web_roots.iter().find(|root| {
+            let root = root.canonicalize().unwrap_or_else(|_| (*root).clone());
+            real.starts_with(&root) || root.starts_with(&real)
+        });
+        if let Some(root) = root {
+            return Some(format!(
+                "it and the web root {} lie within each other",
+                root.display()
+            ));
+        }
+        if self.allow_temp {
+            return None;
+        }
+        if let Some(temp) = TEMP.iter().find(|temp| real.starts_with(temp)) {
+            return Some(format!("{temp} is a temporary directory"));
+        }
+        let below = there.canonicalize().ok()?;
+        parents(&below.join("vault"), self.owner).err()
+    }
+}
+
 fn make(path: &Path) -> Result<(), VaultError> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
@@ -141,6 +190,31 @@ mod tests {
 
     fn me() -> u32 {
         rustix::process::getuid().as_raw()
+    }
+
+    #[test]
+    fn what_a_start_would_refuse_is_told_without_making_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            owner: me(),
+            web_roots: vec![folder.path().join("site")],
+            allow_temp: true,
+        };
+        let told = |path: &str| place.refusal(&folder.path().join(path));
+        assert_eq!(told("state/vault"), None);
+        assert!(!folder.path().join("state").exists());
+        let inside = told("site/state/vault");
+        assert!(inside.is_some_and(|why| why.contains("within each other")));
+        let vault = folder.path().join("vault");
+        fs::create_dir(&vault).unwrap();
+        fs::set_permissions(&vault, Permissions::from_mode(0o755)).unwrap();
+        assert!(told("vault").is_some_and(|why| why.contains("chmod 0700")));
+        let strict = Place {
+            allow_temp: false,
+            ..place.clone()
+        };
+        let temporary = strict.refusal(Path::new("/tmp/healerd/vault"));
+        assert!(temporary.is_some_and(|why| why.contains("temporary directory")));
     }
 
     fn reason(path: &Path, place: &Place) -> String {

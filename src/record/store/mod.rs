@@ -40,7 +40,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use tokio::sync::{mpsc, oneshot};
 
-pub use open::OpenError;
+pub use open::{OpenError, unfit};
 
 use crate::model::approval::Approval;
 use crate::model::backup::BackupRow;

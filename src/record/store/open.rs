@@ -252,8 +252,38 @@ fn check_directory(dir: &Path) -> Result<(), OpenError> {
     check_rights(dir, &metadata, 0o022)
 }
 
+/// What a start would refuse of a state directory, as far as that can be told without making it.
+pub fn unfit(dir: &Path, own: u32) -> Option<String> {
+    let Ok(metadata) = fs::metadata(dir) else {
+        let parent = dir.parent()?;
+        let is_gone =
+            fs::metadata(parent).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        return is_gone.then(|| {
+            format!(
+                "the state directory {} cannot be made: there is no {}",
+                dir.display(),
+                parent.display()
+            )
+        });
+    };
+    let error = if metadata.is_dir() {
+        check_rights_of(own, dir, &metadata, 0o022).err()?
+    } else {
+        return Some(format!("{} is not a directory", dir.display()));
+    };
+    Some(format!("the state directory {error}: {}", error.advice()))
+}
+
 fn check_rights(path: &Path, metadata: &fs::Metadata, denied: u32) -> Result<(), OpenError> {
-    let own = rustix::process::geteuid().as_raw();
+    check_rights_of(rustix::process::geteuid().as_raw(), path, metadata, denied)
+}
+
+fn check_rights_of(
+    own: u32,
+    path: &Path,
+    metadata: &fs::Metadata,
+    denied: u32,
+) -> Result<(), OpenError> {
     if metadata.uid() != own {
         return Err(OpenError::Unsafe {
             path: path.to_owned(),
