@@ -162,15 +162,7 @@ pub(super) async fn seen(
     let news: Vec<_> = round
         .results
         .iter()
-        .filter(|new| {
-            let old = desk
-                .look
-                .as_ref()
-                .and_then(|look| look.round.result(&new.check));
-            old.is_none_or(|old| {
-                (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
-            })
-        })
+        .filter(|new| desk.unstored.contains(&new.check) || life::is_news(desk.look.as_ref(), new))
         .map(redact_facts::result)
         .collect();
     let whole = life::merged(desk.look.take(), &round);
@@ -250,6 +242,7 @@ pub(super) async fn seen(
         at: now,
     });
     desk.commit(changes).await?;
+    desk.unstored.retain(|check| round.result(check).is_none());
     decided(desk);
     Ok(())
 }

@@ -108,6 +108,8 @@ pub struct Desk {
     pub bars: Vec<Bar>,
 
     pub look: Option<Look>,
+    /// Checks whose result in `look` came while a heal was under way: the store still has an older one.
+    pub unstored: BTreeSet<CheckName>,
     pub plan: Plan,
     /// What could not be determined, and since when.
     pub blind: Blind,

@@ -15,7 +15,7 @@ use super::look::Which;
 use super::shared::Shared;
 use super::{gate, start, take_back};
 use crate::act::{self, Progress};
-use crate::model::check::Round;
+use crate::model::check::{CheckResult, Round};
 use crate::model::heal::{
     AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, Unsettled,
 };
@@ -801,11 +801,26 @@ pub(super) async fn look(desk: &mut Desk, which: Which<'_>) -> Result<Round, Str
         .await
         .map_err(|why| why.reason)?;
     desk.note_roots(&round);
+    // Only a regular round is stored; the next one must not take these for what the store has.
+    let news = round
+        .results
+        .iter()
+        .filter(|new| is_news(desk.look.as_ref(), new));
+    let news: Vec<_> = news.map(|new| new.check.clone()).collect();
+    desk.unstored.extend(news);
     desk.look = Some(Look {
         round: merged(desk.look.take(), &round),
         at: desk.now(),
     });
     Ok(round)
+}
+
+/// Does a check say something else than when it was last looked at?
+pub(super) fn is_news(last: Option<&Look>, new: &CheckResult) -> bool {
+    let old = last.and_then(|look| look.round.result(&new.check));
+    old.is_none_or(|old| {
+        (old.status, old.rule, &old.message) != (new.status, new.rule, &new.message)
+    })
 }
 
 /// A round of some checks leaves the latest results of the others.

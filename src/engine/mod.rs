@@ -30,7 +30,7 @@ mod start;
 mod take_back;
 mod who;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -453,6 +453,7 @@ impl Seat {
                 .unwrap_or_default(),
             roots_stored: place,
             ask_again: None,
+            unstored: BTreeSet::new(),
             stale_backups: BTreeMap::new(),
             healthy_since: None,
             known_good,
