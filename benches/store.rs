@@ -73,6 +73,7 @@ fn heal(number: u64) -> Result<Heal, Failure> {
         evidence: Evidence::default(),
         before: Vec::new(),
         roots: vec!["/srv/shop/releases/20240101120000".to_owned()],
+        machine: None,
         mode: None,
         trial: false,
         fence: FenceToken(number),

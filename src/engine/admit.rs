@@ -356,6 +356,7 @@ pub(super) async fn admit(
             .unwrap_or_default(),
         checks: ask.checks,
         roots: round.map(|round| round.roots).unwrap_or_default(),
+        machine: desk.shared.machine(&desk.app.host).0,
         mode: Some(desk.mode()),
         trial,
         fence: desk.shared.next_fence(&desk.app.host),

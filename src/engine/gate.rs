@@ -140,10 +140,14 @@ pub(super) fn is_the_adopted(facts: &HostFacts) -> bool {
 }
 
 /// Why whoever answers for the app's host must not be taken for the machine that was adopted: it is another one, or it is
-/// not known which. `anew`: what was learned within the last minute is not enough. Of this machine only what is known
+/// not known which. `begun` is what has begun there: it belongs to the machine that it began on, and a person who adopts
+/// another one later says nothing about it. `anew`: what was learned within the last minute is not enough. Of this machine only what is known
 /// already counts.
-pub(super) async fn elsewhere(desk: &Desk, anew: bool) -> Option<String> {
+pub(super) async fn elsewhere(desk: &Desk, begun: Option<&Heal>, anew: bool) -> Option<String> {
     let (host, login) = (&desk.app.host, desk.login());
+    if let Some(reason) = begun.and_then(|heal| adopted_anew(desk, heal)) {
+        return Some(reason);
+    }
     if *host == HostName::local() {
         return desk.shared.other_machine(host);
     }
@@ -160,6 +164,15 @@ pub(super) async fn elsewhere(desk: &Desk, anew: bool) -> Option<String> {
         )),
         None => Some(format!("it is not known which machine {host} is")),
     }
+}
+
+/// Why a heal can no longer be gone on with, when its host was adopted as another machine since it was admitted.
+pub(super) fn adopted_anew(desk: &Desk, heal: &Heal) -> Option<String> {
+    let host = &desk.app.host;
+    let (its, adopted) = (heal.machine.as_ref()?, desk.shared.machine(host).0?);
+    (*its != adopted).then(|| {
+        format!("{host} was adopted as another machine, and this heal belongs to the one before")
+    })
 }
 
 /// Why root cannot be had on the app's host for an action that needs it; none where it can, or where it needs none.

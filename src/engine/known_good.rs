@@ -186,7 +186,7 @@ pub(super) async fn keep(desk: &mut Desk) -> Result<(), EngineError> {
     {
         return Ok(());
     }
-    if let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await {
+    if let Some(reason) = Box::pin(gate::elsewhere(desk, None, true)).await {
         tracing::debug!(app = %desk.app.name, %reason, "no known-good snapshot is taken");
         return Ok(());
     }

@@ -15,7 +15,7 @@ use super::look::Which;
 use super::shared::Shared;
 use super::{gate, start, take_back};
 use crate::act::{self, Progress};
-use crate::model::check::Round;
+use crate::model::check::{CheckResult, Round};
 use crate::model::heal::{
     AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, Unsettled,
 };
@@ -87,7 +87,7 @@ async fn not_there(desk: &Desk, heal: &Heal) -> Option<String> {
     let is_watched = matches!(heal.state, HealState::Acting { .. })
         && !matches!(heal.origin, Origin::Rollback { .. })
         && !desk.found_late.contains_key(&heal.id);
-    Box::pin(gate::elsewhere(desk, !is_watched)).await
+    Box::pin(gate::elsewhere(desk, Some(heal), !is_watched)).await
 }
 
 /// Its machine is not there to be asked: nothing is settled, judged or undone; it is waited for as for a host that

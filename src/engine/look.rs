@@ -107,7 +107,7 @@ async fn starts_elsewhere(desk: &Desk, asked: &BTreeSet<CheckName>) -> bool {
             .host_facts(&desk.world, host, desk.login())
             .await;
     }
-    gate::elsewhere(desk, true).await.is_some()
+    gate::elsewhere(desk, None, true).await.is_some()
 }
 
 /// Makes a round of these checks, and notes when the expensive ones were asked.

@@ -140,6 +140,9 @@ pub(super) async fn start(
         Err(reason) => return Ok(wait_for(desk, &heal, &reason)),
     };
     let seen = desk.now();
+    if let Some(message) = gate::adopted_anew(desk, &heal) {
+        return target_changed(desk, &heal, message).await;
+    }
     if round.roots != heal.roots {
         let message =
             "the application's paths lead somewhere else now; this is a deploy".to_owned();

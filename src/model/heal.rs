@@ -65,6 +65,10 @@ pub struct Heal {
     pub before: Vec<(CheckName, Status)>,
     /// Real directories its paths led to when it was admitted; a change is a deploy.
     pub roots: Vec<String>,
+    /// The machine that its host was adopted as when it was admitted: it belongs to that one, whatever is adopted later.
+    /// Rows of before that was kept have none.
+    #[serde(default)]
+    pub machine: Option<String>,
     /// The mode that counted for the app when it was admitted; rows of before that was kept have none.
     #[serde(default)]
     pub mode: Option<HealingMode>,

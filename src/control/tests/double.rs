@@ -186,6 +186,7 @@ pub(super) fn heal(app: &AppName, state: HealState, person: Person) -> Heal {
         evidence: Evidence::default(),
         before: Vec::new(),
         roots: Vec::new(),
+        machine: None,
         mode: Some(HealingMode::FullAuto),
         trial: false,
         fence: FenceToken(1),

@@ -137,6 +137,7 @@ async fn would_be_denied(
         evidence: crate::model::check::Evidence::default(),
         before: Vec::new(),
         roots: Vec::new(),
+        machine: desk.shared.machine(&desk.app.host).0,
         mode: Some(desk.mode()),
         trial: false,
         fence: crate::model::id::FenceToken(0),

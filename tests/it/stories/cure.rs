@@ -3,6 +3,7 @@
 use healerd::model::breaker::BreakerState;
 use healerd::model::incident::IncidentState;
 use healerd::model::word::Status;
+use healerd::seam::Store as _;
 
 use crate::world::host::Behaviour;
 use crate::world::{Sim, hours, minutes, seconds};
@@ -17,6 +18,29 @@ async fn a_symptom_is_healed_after_its_dwell_and_cured_after_its_soak() {
     let heal = sim.heal("clear_cache").await;
     insta::assert_snapshot!(sim.transcript());
     insta::assert_snapshot!(sim.journal(&heal).await);
+}
+
+#[tokio::test]
+async fn what_is_stored_of_a_check_is_what_it_says_after_the_cure() {
+    let mut sim = Sim::new().await;
+    sim.write("cache/bad", "garbage");
+    sim.until("cured", minutes(30), |desk| desk.breaker.cures.len() == 1)
+        .await;
+    // The heal saw the check pass before any regular round did.
+    sim.pass(minutes(3)).await;
+    let stored = sim.store().restart().await.unwrap().checks;
+    let look = sim.desk().look.as_ref().unwrap();
+    assert_eq!(stored.len(), look.round.results.len());
+    for (_, result) in &stored {
+        let seen = look.round.result(&result.check).unwrap();
+        assert_eq!(
+            (result.status, &result.message),
+            (seen.status, &seen.message),
+            "{}",
+            result.check
+        );
+        assert_eq!(result.status, Status::Pass, "{}", result.check);
+    }
 }
 
 #[tokio::test]

@@ -277,6 +277,73 @@ async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
 }
 
 #[tokio::test]
+async fn a_heal_under_way_stays_with_its_machine_when_another_one_is_adopted() {
+    let mut sim = Sim::remote().await;
+    sim.behaves(
+        "clear_cache",
+        Behaviour {
+            idle: true,
+            writes: vec![("cache/data".to_owned(), "torn".to_owned())],
+            ..Behaviour::default()
+        },
+    );
+    sim.write("cache/bad", "garbage");
+    sim.until("settling", minutes(30), |desk| {
+        is(desk, "clear_cache", "Settling")
+    })
+    .await;
+    // Somebody wants another application looked after on the machine that is there now, and adopts it for that one.
+    sim.host.machine().identity = "machine-2".to_owned();
+    let host = "web1".parse().unwrap();
+    sim.ask(async |handle| {
+        let reason = "the new machine for the other shop".to_owned();
+        handle.adopt(&host, reason, &person(7)).await
+    })
+    .await
+    .unwrap();
+    sim.pass(minutes(20)).await;
+    assert!(is(sim.desk(), "clear_cache", "Settling"));
+    let waits: Vec<_> = sim.desk().waits.values().collect();
+    assert!(
+        waits.len() == 1 && waits[0].contains("belongs to the one before"),
+        "{waits:?}"
+    );
+    // A new process reads it from the store.
+    sim.start().await;
+    sim.pass(minutes(30)).await;
+    assert!(is(sim.desk(), "clear_cache", "Kept"), "a person decides");
+    assert_eq!(sim.calls("undo"), 0);
+    assert_eq!(sim.ran()[0], "clear_cache");
+}
+
+#[tokio::test]
+async fn a_heal_that_waits_to_begin_ends_when_another_machine_is_adopted() {
+    let mut sim = Sim::remote().await;
+    sim.write("cache/bad", "garbage");
+    sim.until("admitted", minutes(30), |desk| !desk.heals.is_empty())
+        .await;
+    let first = sim.desk().heals[0].id;
+    sim.host.machine().identity = "machine-2".to_owned();
+    let host = "web1".parse().unwrap();
+    sim.ask(async |handle| {
+        let reason = "it has a new disk".to_owned();
+        handle.adopt(&host, reason, &person(7)).await
+    })
+    .await
+    .unwrap();
+    sim.until("ended", minutes(30), |desk| {
+        desk.heals
+            .iter()
+            .all(|heal| heal.id != first || heal.state.is_end())
+    })
+    .await;
+    let heals = sim.heals().await;
+    let heal = heals.iter().find(|heal| heal.id == first).unwrap();
+    assert_eq!(heal.state.name(), "Aborted", "{}", heal.message);
+    assert!(heal.message.contains("another machine"), "{}", heal.message);
+}
+
+#[tokio::test]
 async fn what_became_of_a_heal_is_not_settled_on_another_machine() {
     let mut sim = Sim::remote().await;
     let lasts = Behaviour {

@@ -75,6 +75,7 @@ pub(super) fn heal(id: u128, fence: u64) -> Heal {
         evidence: Evidence::default(),
         before: Vec::new(),
         roots: vec!["/srv/shop".to_owned()],
+        machine: None,
         mode: None,
         trial: false,
         fence: FenceToken(fence),
