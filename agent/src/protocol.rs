@@ -17,7 +17,7 @@ use crate::tree::packed::{self, PackedError};
 use crate::tree::{Digest, Effect, EntryState, Pattern, StatKey, TreePath};
 
 /// Matched exactly by both sides.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Everything after the length word of one frame.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;

@@ -226,7 +226,6 @@ pub(super) async fn seen(
     changes = desk.store_results(changes);
     changes = admit::incident_writes(desk, &updated, changes, &now);
     desk.commit(changes).await?;
-    desk.unstored.retain(|check| round.result(check).is_none());
     decided(desk);
     Ok(())
 }

@@ -60,13 +60,15 @@ pub(super) async fn settled(desk: &mut Desk) -> Result<(), EngineError> {
                 .is_none_or(|backup| !kept.contains(&backup))
         })
         .filter(|heal| !desk.forgotten.contains(&heal.id))
+        // What belongs to a machine before the adopted one cannot be dropped there.
+        .filter(|heal| gate::adopted_anew(desk, heal).is_none())
         .take(RECORDS_MAX)
         .collect();
     if gone.is_empty() {
         return Ok(());
     }
     // Their records are on the machine that was adopted.
-    if let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await {
+    if let Some(reason) = Box::pin(gate::elsewhere(desk, None, true)).await {
         tracing::debug!(app = %desk.app.name, %reason, "no record is dropped");
         return Ok(());
     }

@@ -141,8 +141,8 @@ pub(super) fn is_the_adopted(facts: &HostFacts) -> bool {
 
 /// Why whoever answers for the app's host must not be taken for the machine that was adopted: it is another one, or it is
 /// not known which. `begun` is what has begun there: it belongs to the machine that it began on, and a person who adopts
-/// another one later says nothing about it. `anew`: what was learned within the last minute is not enough. Of this machine only what is known
-/// already counts.
+/// another one later says nothing about it. `anew`: what was learned within the last minute is not enough. Of this
+/// machine only what is known already counts.
 pub(super) async fn elsewhere(desk: &Desk, begun: Option<&Heal>, anew: bool) -> Option<String> {
     let (host, login) = (&desk.app.host, desk.login());
     if let Some(reason) = begun.and_then(|heal| adopted_anew(desk, heal)) {

@@ -15,7 +15,7 @@ use super::look::Which;
 use super::shared::Shared;
 use super::{gate, start, take_back};
 use crate::act::{self, Progress};
-use crate::model::check::{CheckResult, Round};
+use crate::model::check::Round;
 use crate::model::heal::{
     AbortCause, Course, Event, Heal, HealState, Looks, Origin, Outcome, UndoReason, Unsettled,
 };
@@ -65,7 +65,11 @@ pub(super) async fn advance(desk: &mut Desk, id: HealId) -> Result<Wake, EngineE
         .heal(id)
         .is_none_or(|heal| heal.state.is_end() || heal.state.course().is_some());
     let clears = staged && over && !desk.cleared.contains(&id);
-    if clears && Box::pin(gate::elsewhere(desk, false)).await.is_none() {
+    if clears
+        && Box::pin(gate::elsewhere(desk, desk.heal(id), false))
+            .await
+            .is_none()
+    {
         desk.cleared.insert(id);
         act::forget(&desk.world, id, &desk.app, login, false).await;
     }

@@ -454,7 +454,6 @@ impl Seat {
                 .unwrap_or_default(),
             roots_stored: place,
             ask_again: None,
-            unstored: BTreeSet::new(),
             stale_backups: BTreeMap::new(),
             healthy_since: None,
             known_good,

@@ -196,7 +196,7 @@ pub(super) async fn start(
     let login = Login::of_action(&desk.app, heal.action.identity);
     // Even to bring a content there is to write: that other machine's guards say no before it, and not after.
     if !contents.is_empty()
-        && let Some(reason) = Box::pin(gate::elsewhere(desk, true)).await
+        && let Some(reason) = Box::pin(gate::elsewhere(desk, Some(&heal), true)).await
     {
         return not_there(desk, &heal, round, seen, &reason).await;
     }

@@ -49,13 +49,15 @@ impl Known {
             if ahead.contains_key(&heal.id) {
                 continue;
             }
-            match self.heals.remove(&heal.id).filter(|_| event.is_some()) {
-                Some(known) => ahead.insert(heal.id, Ahead::Known(known)),
-                None => {
+            let known = self.heals.remove(&heal.id).filter(|_| event.is_some());
+            let known = known.map_or_else(
+                || {
                     unknown.push(heal.id);
-                    ahead.insert(heal.id, Ahead::Absent)
-                }
-            };
+                    Ahead::Absent
+                },
+                Ahead::Known,
+            );
+            ahead.insert(heal.id, known);
         }
         (ahead, unknown)
     }

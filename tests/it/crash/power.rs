@@ -180,7 +180,9 @@ fn after_a_power_cut_of_the_host_no_action_runs_again_and_every_heal_comes_to_re
             let record = record::read(&stage.state_dir).unwrap_or_default();
             // What never began is followed by another.
             let last = record.heals.last().map(|healed| &healed.heal.state);
-            record.rests() && last.is_some_and(|state| !matches!(state, HealState::Aborted { .. }))
+            record.rests()
+                && last.is_some_and(|state| !matches!(state, HealState::Aborted { .. }))
+                && stage.vault_is_tidy()
         };
         while !rests() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));

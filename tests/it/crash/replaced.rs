@@ -59,7 +59,7 @@ fn play(plot: &Plot, end: Ends, supervisor_dies: bool) {
     }
     wait_for("it comes to rest", || {
         let record = record();
-        !record.heals.is_empty() && record.rests()
+        !record.heals.is_empty() && record.rests() && stage.vault_is_tidy()
     });
     assert!(serves(&new));
     wait_for("nothing of the old one serves", || !serves(&old));

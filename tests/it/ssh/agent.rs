@@ -288,10 +288,11 @@ async fn greeted_as_root(remote: &Remote) -> Result<healer_agent::protocol::Hell
     let host = remote.host();
     let reply = host.call(asked).await;
     host.close().await;
-    match reply.map_err(|error| error.to_string())?.answer {
-        healer_agent::protocol::Answer::Hello(hello) => Ok(hello),
-        other => panic!("a greeting is answered by one: {other:?}"),
-    }
+    let answer = reply.map_err(|error| error.to_string())?.answer;
+    let healer_agent::protocol::Answer::Hello(hello) = answer else {
+        panic!("a greeting is answered by one: {answer:?}");
+    };
+    Ok(hello)
 }
 
 #[tokio::test]
