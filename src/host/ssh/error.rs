@@ -146,6 +146,9 @@ fn doubt_text(at: &str, offered: Option<&str>, doubt: &Doubt) -> String {
     }
 }
 
+/// Stands for the end of a line in what is [`quoted`].
+pub(super) const LINES: &str = " / ";
+
 /// Foreign text, cut and freed of control characters, for a sentence.
 pub(super) fn quoted(text: &[u8]) -> String {
     const KEPT: usize = 300;
@@ -154,7 +157,7 @@ pub(super) fn quoted(text: &[u8]) -> String {
     for character in text.trim().chars().take(KEPT) {
         match character {
             '\r' => {}
-            '\n' => clean.push_str(" / "),
+            '\n' => clean.push_str(LINES),
             c if c.is_control() => clean.push('?'),
             c => clean.push(c),
         }

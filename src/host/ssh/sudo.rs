@@ -3,6 +3,7 @@
 //! Pure. sudo speaks the language of the host, so only what is unmistakable is told apart; all else gets the line that
 //! sudoers must hold.
 
+use super::error::LINES;
 use crate::model::host::Become;
 
 /// Why root's agent did not start there. `exit` is the status of the command line, `said` what it said, quoted.
@@ -13,8 +14,12 @@ pub(super) fn refusal(exit: u32, said: &str, root: &Become, user: &str) -> Optio
             "sudo cannot be run there (\"{said}\"), and root operations go by it"
         ));
     }
-    if !said.contains("sudo: ") && !said.starts_with("Sorry, user ") {
-        return None; // it is the agent that speaks
+    // sudo complains of much, and goes on: what the agent says tells that it was started.
+    let mut lines = said.split(LINES);
+    let is_agent = lines.clone().any(|line| line.starts_with("error: "));
+    let is_sudo = lines.any(|line| line.starts_with("sudo: ") || line.starts_with("Sorry, user "));
+    if is_agent || !is_sudo {
+        return None;
     }
     if said.contains("command not found") {
         return Some(format!(
@@ -71,7 +76,11 @@ mod tests {
             assert!(told.contains(want), "{said}: {told}");
             assert!(told.contains(said), "{told}");
         }
-        for said in ["", "the allow list must be a regular file, says shop"] {
+        for said in [
+            "",
+            "the allow list must be a regular file, says shop",
+            "sudo: unable to resolve host web1 / error: cannot use the state directory /var/lib/healerd-agent",
+        ] {
             assert_eq!(refusal(1, said, &root, "shop"), None, "{said}");
         }
     }

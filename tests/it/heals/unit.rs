@@ -155,7 +155,9 @@ fn let_root_in(scene: &Scene, app: &ExpressUnit) {
         .expect_success();
     wait_for("the heal waits for sudo, and says for what", || {
         let (_, heals) = scene.daemon.ctl(&scene.lab, &["heals"]);
-        let waits = heals["items"][0]["waitsFor"].as_str().unwrap_or_default();
+        let waits = heals["items"][0]["details"]["waitsFor"]
+            .as_str()
+            .unwrap_or_default();
         waits.contains(&line)
     });
     assert_eq!(machine.status(&app.url), None);
