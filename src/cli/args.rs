@@ -13,8 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// Every command that changes something takes --reason, which is kept in the audit log. It must be given, or is asked
 /// for at a terminal, wherever a person stops the daemon, overrules it, decides for it or takes something away: hold,
-/// resume, mute, mode, breaker, approve, reject, decide, incidents close, backups rollback and delete, adopt, host forget. Where the
-/// daemon is only asked to do its work it may be left away: heal, backups create and verify, unmute, host enrol.
+/// resume, mute, mode, breaker, approve, reject, decide, incidents close, backups rollback and delete, adopt, host
+/// forget. Where the daemon is only asked to do its work it may be left away: heal, backups create and verify, unmute,
+/// host enrol.
 #[derive(Debug, Parser)]
 #[command(name = "healerctl", version, arg_required_else_help = true)]
 pub struct Arguments {

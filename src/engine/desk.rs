@@ -545,6 +545,9 @@ impl Desk {
             | HealState::Undoing { .. }
             | HealState::Rechecking { .. } => true,
         });
+        let heals = &self.heals;
+        self.disowned
+            .retain(|id, _| heals.iter().any(|heal| heal.id == *id));
         self.incidents
             .retain(|incident| incident.state != crate::model::incident::IncidentState::Closed);
         let (now, remember) = (self.now(), self.app.policy.approval.remember);

@@ -198,7 +198,7 @@ pub(super) async fn start(
     if !contents.is_empty()
         && let Some(reason) = Box::pin(gate::elsewhere(desk, Some(&heal), true)).await
     {
-        return not_there(desk, &heal, round, seen, &reason).await;
+        return denied_there(desk, &heal, round, seen, &reason).await;
     }
     if let Err(error) = protect::stage(&desk.world, &desk.app, login, heal.id, &contents).await {
         let message = format!("a content could not be brought to the target: {error}");
@@ -288,7 +288,7 @@ pub(super) async fn start(
 }
 
 /// The guards say why nothing starts there; should they not, the next start looks again.
-async fn not_there(
+async fn denied_there(
     desk: &mut Desk,
     heal: &Heal,
     round: Round,

@@ -54,26 +54,9 @@ pub(super) fn open(path: &Path, place: &Place) -> Result<Folder, VaultError> {
     if (stat.st_dev, stat.st_ino) != (link.dev(), link.ino()) {
         return Err(refuse("it was exchanged while it was opened".to_owned()));
     }
-    if stat.st_uid != place.owner {
-        return Err(refuse(format!(
-            "it belongs to user {} and not to {}; run `chown -R` on it",
-            stat.st_uid, place.owner
-        )));
-    }
-    let mode = stat.st_mode & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(refuse(format!(
-            "its mode {mode:04o} lets others in; run `chmod 0700` on it"
-        )));
-    }
-    for root in &place.web_roots {
-        let root = root.canonicalize().unwrap_or_else(|_| root.clone());
-        if real.starts_with(&root) || root.starts_with(&real) {
-            return Err(refuse(format!(
-                "it and the web root {} lie within each other",
-                root.display()
-            )));
-        }
+    let refused = place.rights(stat.st_uid, stat.st_mode & 0o7777);
+    if let Some(reason) = refused.or_else(|| place.handed_out(&real)) {
+        return Err(refuse(reason));
     }
     if !place.allow_temp {
         persistent(&real, &folder).map_err(refuse)?;
@@ -83,6 +66,31 @@ pub(super) fn open(path: &Path, place: &Place) -> Result<Folder, VaultError> {
 }
 
 impl Place {
+    /// Why owner and mode of the directory do not fit.
+    fn rights(&self, uid: u32, mode: u32) -> Option<String> {
+        if uid != self.owner {
+            return Some(format!(
+                "it belongs to user {uid} and not to {}; run `chown -R` on it",
+                self.owner
+            ));
+        }
+        (mode & 0o077 != 0)
+            .then(|| format!("its mode {mode:04o} lets others in; run `chmod 0700` on it"))
+    }
+
+    /// Why a web server might hand it out, or it what a web server hands out.
+    fn handed_out(&self, real: &Path) -> Option<String> {
+        let within = |root: &&PathBuf| {
+            let root = root.canonicalize().unwrap_or_else(|_| (*root).clone());
+            real.starts_with(&root) || root.starts_with(real)
+        };
+        let root = self.web_roots.iter().find(within)?;
+        Some(format!(
+            "it and the web root {} lie within each other",
+            root.canonicalize().as_ref().unwrap_or(root).display()
+        ))
+    }
+
     /// Why a vault would be refused there, as far as that can be told without making anything. What cannot be looked at
     /// is not judged.
     pub fn refusal(&self, path: &Path) -> Option<String> {
@@ -96,35 +104,18 @@ impl Place {
             if link.is_symlink() || !link.is_dir() {
                 return Some("it is not a directory of its own".to_owned());
             }
-            if link.uid() != self.owner {
-                return Some(format!(
-                    "it belongs to user {} and not to {}",
-                    link.uid(),
-                    self.owner
-                ));
-            }
-            if link.mode() & 0o077 != 0 {
-                let mode = link.mode() & 0o7777;
-                return Some(format!(
-                    "its mode {mode:04o} lets others in; run `chmod 0700` on it"
-                ));
+            if let Some(reason) = self.rights(link.uid(), link.mode() & 0o7777) {
+                return Some(reason);
             }
         }
-        let root = self.web_roots.iter().find(|root| {
-            let root = root.canonicalize().unwrap_or_else(|_| (*root).clone());
-            real.starts_with(&root) || root.starts_with(&real)
-        });
-        if let Some(root) = root {
-            return Some(format!(
-                "it and the web root {} lie within each other",
-                root.display()
-            ));
+        if let Some(reason) = self.handed_out(&real) {
+            return Some(reason);
         }
         if self.allow_temp {
             return None;
         }
-        if let Some(temp) = TEMP.iter().find(|temp| real.starts_with(temp)) {
-            return Some(format!("{temp} is a temporary directory"));
+        if let Some(reason) = temporary(&real) {
+            return Some(reason);
         }
         let below = there.canonicalize().ok()?;
         parents(&below.join("vault"), self.owner).err()
@@ -147,9 +138,14 @@ fn make(path: &Path) -> Result<(), VaultError> {
     Ok(())
 }
 
+fn temporary(real: &Path) -> Option<String> {
+    let temp = TEMP.iter().find(|temp| real.starts_with(temp))?;
+    Some(format!("{temp} is a temporary directory"))
+}
+
 fn persistent(real: &Path, folder: &Folder) -> Result<(), String> {
-    if let Some(temp) = TEMP.iter().find(|temp| real.starts_with(temp)) {
-        return Err(format!("{temp} is a temporary directory"));
+    if let Some(reason) = temporary(real) {
+        return Err(reason);
     }
     let kind = rustix::fs::fstatfs(folder.handle())
         .map_err(|errno| format!("its file system cannot be asked: {errno}"))?

@@ -243,8 +243,8 @@ async fn a_machine_that_took_the_others_place_since_the_last_look_is_not_acted_o
     assert!(sim.ran().is_empty(), "{:?}", sim.ran());
 }
 
-#[tokio::test]
-async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
+/// A heal that did not help settles on the other host.
+async fn under_way() -> Sim {
     let mut sim = Sim::remote().await;
     sim.behaves(
         "clear_cache",
@@ -259,6 +259,12 @@ async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
         is(desk, "clear_cache", "Settling")
     })
     .await;
+    sim
+}
+
+#[tokio::test]
+async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
+    let mut sim = under_way().await;
     sim.host.machine().identity = "machine-2".to_owned();
     sim.pass(minutes(20)).await;
     assert!(is(sim.desk(), "clear_cache", "Settling"));
@@ -278,20 +284,7 @@ async fn a_heal_under_way_is_neither_judged_nor_undone_on_another_machine() {
 
 #[tokio::test]
 async fn a_heal_under_way_stays_with_its_machine_when_another_one_is_adopted() {
-    let mut sim = Sim::remote().await;
-    sim.behaves(
-        "clear_cache",
-        Behaviour {
-            idle: true,
-            writes: vec![("cache/data".to_owned(), "torn".to_owned())],
-            ..Behaviour::default()
-        },
-    );
-    sim.write("cache/bad", "garbage");
-    sim.until("settling", minutes(30), |desk| {
-        is(desk, "clear_cache", "Settling")
-    })
-    .await;
+    let mut sim = under_way().await;
     // Somebody wants another application looked after on the machine that is there now, and adopts it for that one.
     sim.host.machine().identity = "machine-2".to_owned();
     let host = "web1".parse().unwrap();
